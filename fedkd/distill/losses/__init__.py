@@ -1,0 +1,1 @@
+"""How far a model is from a consensus, one loss a file."""

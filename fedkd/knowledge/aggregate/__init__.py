@@ -1,0 +1,1 @@
+"""Rules by which many answers become one consensus, one rule a file."""

@@ -1,0 +1,1 @@
+"""Rules that leave out whole sites, one rule a file."""

@@ -1,0 +1,39 @@
+"""How it travels: canonical bytes, versioned questions and answers, and codecs."""
+
+from fedkd.wire.codecs.float32 import Codec
+from fedkd.wire.frames import Malformed, pack, unpack
+from fedkd.wire.messages import (
+    VERSION,
+    Answer,
+    Closed,
+    Envelope,
+    Message,
+    Plan,
+    Present,
+    Question,
+    Reason,
+    Refusal,
+    RollCall,
+    decode,
+    encode,
+)
+
+__all__ = [
+    "VERSION",
+    "Answer",
+    "Closed",
+    "Codec",
+    "Envelope",
+    "Malformed",
+    "Message",
+    "Plan",
+    "Present",
+    "Question",
+    "Reason",
+    "Refusal",
+    "RollCall",
+    "decode",
+    "encode",
+    "pack",
+    "unpack",
+]

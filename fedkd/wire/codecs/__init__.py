@@ -1,0 +1,1 @@
+"""How answers are written into bytes, one codec a file."""
