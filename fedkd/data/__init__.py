@@ -1,6 +1,26 @@
 """Where records come from: sources, partitions, splits, cards."""
 
+from fedkd.data.columns import CategoricalColumn, Column, NumericColumn
+from fedkd.data.labels import Label
+from fedkd.data.partition.deal import Partitioner, site_names
 from fedkd.data.records import Card, Dataset, Records
-from fedkd.data.schema import TableSchema
+from fedkd.data.schema import Frame, TableSchema
+from fedkd.data.splits import Holdout, hold_out, public_inputs, validation
 
-__all__ = ["Card", "Dataset", "Records", "TableSchema"]
+__all__ = [
+    "Card",
+    "CategoricalColumn",
+    "Column",
+    "Dataset",
+    "Frame",
+    "Holdout",
+    "Label",
+    "NumericColumn",
+    "Partitioner",
+    "Records",
+    "TableSchema",
+    "hold_out",
+    "public_inputs",
+    "site_names",
+    "validation",
+]

@@ -1,14 +1,31 @@
 """Holds what a hospital keeps: records, where they came from, and the space they live in."""
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fedkd.data.schema import TableSchema
-from fedkd.knowledge import Array, BadInput, Space, read_only
+from fedkd.knowledge import (
+    Array,
+    BadInput,
+    Digest,
+    NotInSpace,
+    Space,
+    digest_of_arrays,
+    read_only,
+)
 
 # N records.
+
+SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a site may be called: its state lies in a folder of this name."""
+
+
+def folder_name(name: str) -> str:
+    """`name` with a dash for whatever a folder's name should not hold."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "site"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +54,7 @@ class Records:
     """Labelled records: `inputs` [N, ...] in the space's type, `labels` [N] int64.
 
     `patients` [N] int64 codes say which rows are one person's (None: one row is one person);
-    `sites` [N] str say where each row was taken, if the source knows.
+    `sites` [N] str, usable as folder names, say where each row was taken, if the source knows.
     """
 
     inputs: Array
@@ -50,8 +67,17 @@ class Records:
             column = getattr(self, name)
             if column is not None and column.shape != (len(self.inputs),):
                 raise BadInput(f"{name} of shape {column.shape}", f"({len(self.inputs)},)")
-        if self.labels.dtype != np.int64:
+        if self.labels.dtype != np.int64 or (len(self.labels) and self.labels.min() < 0):
             raise BadInput(f"labels of type {self.labels.dtype}", "int64 codes from 0")
+        if self.patients is not None and self.patients.dtype != np.int64:
+            raise BadInput(f"patients of type {self.patients.dtype}", "int64 codes")
+        if self.sites is not None:
+            for site in np.unique(self.sites):
+                if not SITE_NAME.fullmatch(str(site)):
+                    raise BadInput(
+                        f"the site name {str(site)!r}",
+                        "letters, digits, dot, dash and underscore, 64 at most: it names a folder",
+                    )
         for name in ("inputs", "labels", "patients", "sites"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, read_only(getattr(self, name)))
@@ -68,13 +94,24 @@ class Records:
             None if self.sites is None else self.sites[rows],
         )
 
+    def arrays(self) -> dict[str, Array]:
+        """The columns that are there, by name."""
+        every = {
+            "inputs": self.inputs,
+            "labels": self.labels,
+            "patients": self.patients,
+            "sites": self.sites,
+        }
+        return {name: column for name, column in every.items() if column is not None}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """What a source yields: `records` to be dealt out, a `test` part where the source has one.
 
-    `schema` is there for tables: it makes the dictionary of declared ranges that synthetic
-    queries are drawn from. `reference_model` names the model yaml that fits this kind of data.
+    All inputs lie in `space`, all labels below its number of classes. `schema` is there for
+    tables: it makes the dictionary of declared ranges that synthetic queries are drawn from.
+    `notes` say what was found odd and mended; they count records, so at a hospital they stay.
     """
 
     card: Card
@@ -83,3 +120,24 @@ class Dataset:
     test: Records | None = None
     schema: TableSchema | None = None
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for part in (self.records, self.test):
+            if part is None:
+                continue
+            try:
+                self.space.check(part.inputs)
+            except NotInSpace as error:
+                raise BadInput(
+                    f"records of {self.card.name} outside their space", str(error)
+                ) from error
+            classes = len(self.space.classes)
+            if len(part) and part.labels.max() >= classes:
+                raise BadInput(f"label {part.labels.max()}", f"codes below {classes}")
+
+    @property
+    def digest(self) -> Digest:
+        """Names these records by their content: the same file read twice has the same digest."""
+        test = {} if self.test is None else self.test.arrays()
+        arrays = {**self.records.arrays(), **{f"test {name}": test[name] for name in test}}
+        return digest_of_arrays({"kind": "dataset", "space": self.space.to_json()}, arrays)

@@ -36,6 +36,8 @@ class Answers:
             raise ValueError(f"found probs of shape {self.probs.shape} for {participants} sites")
         if self.weights.shape != (participants,) or self.answered.shape != self.probs.shape[:2]:
             raise ValueError("found weights or answered of the wrong shape")
+        if self.answered.dtype != np.bool_:
+            raise ValueError(f"found answered of type {self.answered.dtype}, expected bool")
         if not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
             raise ValueError(f"found weights {self.weights}, expected positive numbers")
         for name in ("probs", "weights", "answered"):
@@ -110,10 +112,15 @@ def remember_nothing() -> Memory:
 
 
 class Aggregator(NamedTuple):
-    """How many become one: a pair of pure functions."""
+    """How many become one: a pair of pure functions.
+
+    `withstands` is a promise that a law holds it to: while no more than this share of sites lie,
+    and the others answer near-IID and clearly, no argmax of the consensus moves.
+    """
 
     init: Callable[[], Memory]
     combine: Callable[[Memory, Answers], tuple[Memory, Consensus]]
+    withstands: float = 0.0
 
 
 class Filter(NamedTuple):

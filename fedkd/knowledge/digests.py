@@ -19,7 +19,9 @@ def digest_of_bytes(body: bytes) -> Digest:
 
 def little_endian(array: Array) -> Array:
     """`array` in C order and little-endian, so that its bytes are the same on every machine."""
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    if array.dtype.hasobject:
+        raise TypeError(f"found an array of type {array.dtype}, whose bytes are only addresses")
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
 def digest_of_arrays(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Digest:

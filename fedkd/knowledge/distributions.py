@@ -33,8 +33,9 @@ class Distributions:
     about: Digest
 
     def __post_init__(self) -> None:
-        check_distributions(self.probs)
+        # the copy is checked, not the argument: what was checked is what is kept
         object.__setattr__(self, "probs", read_only(self.probs))
+        check_distributions(self.probs)
 
     @property
     def digest(self) -> Digest:
@@ -59,7 +60,9 @@ def check_distributions(probs: Array) -> None:
     off = np.abs(probs.sum(axis=1, dtype=np.float64) - 1)
     if len(off) and off.max() > TOLERANCE:
         row = int(off.argmax())
-        raise NotDistributions(f"row {row} sums to 1 within {off[row]:.2g}, expected {TOLERANCE}")
+        raise NotDistributions(
+            f"row {row} is off a sum of 1 by {off[row]:.2g}, expected at most {TOLERANCE}"
+        )
 
 
 def normalised(weights: Array) -> Array:

@@ -69,10 +69,9 @@ def agreement(probs: Array) -> float:
     if participants < 2:
         return 1.0
     said = probs.argmax(axis=2)
-    same = [
-        np.mean(said[i] == said[j]) for i in range(participants) for j in range(i + 1, participants)
-    ]
-    return float(np.mean(same))
+    votes = np.stack([(said == c).sum(axis=0) for c in range(probs.shape[2])])  # [C, Q]
+    same = (votes * (votes - 1)).sum(axis=0) / (participants * (participants - 1))
+    return float(same.mean())
 
 
 def effective_classes(probs: Array) -> float:

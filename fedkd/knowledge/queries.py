@@ -6,6 +6,9 @@ from typing import Any, TypeAlias
 from fedkd.knowledge.digests import Array, Digest, digest_of_arrays
 from fedkd.knowledge.distributions import read_only
 
+MOST_SEEDS = 2**53
+"""RFC 8785 takes JSON's numbers as doubles: from here on two seeds would be one."""
+
 
 class WrongDigest(ValueError):
     """A query set whose inputs are not the ones its digest names."""
@@ -18,6 +21,9 @@ class Public:
     name: str
     licence: str
     digest: str
+
+    def __post_init__(self) -> None:
+        _expect_texts(self.name, self.licence, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,17 @@ class Synthetic:
     round: int
     parents: tuple[str, ...] = ()
     student: str | None = None
+
+    def __post_init__(self) -> None:
+        students = () if self.student is None else (self.student,)
+        _expect_texts(self.generator, self.code, *self.parents, *students)
+        if not all(type(n) is int and 0 <= n < MOST_SEEDS for n in (self.seed, self.round)):
+            raise ValueError("found a seed or round that is no whole number from 0 to 2**53 - 1")
+
+
+def _expect_texts(*texts: object) -> None:
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ValueError("found an origin with a missing text, expected names and digests")
 
 
 Origin: TypeAlias = Public | Synthetic
@@ -74,11 +91,20 @@ def origin_to_json(origin: Origin) -> dict[str, Any]:
     return plain
 
 
-def origin_from_json(plain: dict[str, Any]) -> Origin:
-    """The origin that `origin_to_json` wrote; `ValueError` or `TypeError` if it is none."""
+def origin_from_json(plain: Any) -> Origin:
+    """The origin that `origin_to_json` wrote; `ValueError` if it is none."""
+    if not isinstance(plain, dict):
+        raise ValueError("found an origin that is no object")
     rest = {key: value for key, value in plain.items() if key != "kind"}
-    if plain.get("kind") == "public":
-        return Public(**rest)
-    if plain.get("kind") == "synthetic":
-        return Synthetic(**{**rest, "parents": tuple(rest.get("parents", ()))})
-    raise ValueError(f"found origin kind {plain.get('kind')!r}, expected public or synthetic")
+    kinds: dict[Any, type[Origin]] = {"public": Public, "synthetic": Synthetic}
+    kind = kinds.get(plain.get("kind")) if isinstance(plain.get("kind"), str) else None
+    if kind is None:
+        raise ValueError("found an origin of another kind, expected public or synthetic")
+    # every field is there, none is foreign: one origin has one spelling
+    if rest.keys() != kind.__dataclass_fields__.keys():
+        raise ValueError("found an origin with missing or foreign fields")
+    if kind is Synthetic:
+        if not isinstance(rest["parents"], list):
+            raise ValueError("found parents that are no list")
+        rest["parents"] = tuple(rest["parents"])
+    return kind(**rest)

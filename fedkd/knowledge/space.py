@@ -39,6 +39,8 @@ class Space:
             raise ValueError(f"found range [{self.low}, {self.high}], expected low < high")
         if not (np.isfinite(self.divisor) and self.divisor > 0):
             raise ValueError(f"found divisor {self.divisor}, expected a positive number")
+        if not np.isfinite(self.offset):
+            raise ValueError(f"found offset {self.offset}, expected a finite number")
 
     def check(self, inputs: Array) -> None:
         """Raises `NotInSpace` unless `inputs` [N, ...] has this space's type, shape and range."""

@@ -1,7 +1,7 @@
 """How it travels: canonical bytes, versioned questions and answers, and codecs."""
 
 from fedkd.wire.codecs.float32 import Codec
-from fedkd.wire.frames import Malformed, pack, unpack
+from fedkd.wire.frames import Malformed, OtherVersion, pack, unpack
 from fedkd.wire.messages import (
     VERSION,
     Answer,
@@ -26,6 +26,7 @@ __all__ = [
     "Envelope",
     "Malformed",
     "Message",
+    "OtherVersion",
     "Plan",
     "Present",
     "Question",

@@ -1,11 +1,10 @@
 """The closed list of messages that a server and a site exchange, each a frozen value."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
 import rfc8785
 
 from fedkd.knowledge import (
@@ -19,9 +18,11 @@ from fedkd.knowledge import (
     origin_from_json,
     origin_to_json,
 )
-from fedkd.wire.frames import Malformed, pack, unpack
+from fedkd.wire.fields import check_digest, check_fields
+from fedkd.wire.frames import Malformed, OtherVersion, pack, unpack
 
 VERSION = 1
+CODED = "coded."
 
 
 class Reason(StrEnum):
@@ -44,6 +45,9 @@ class Envelope:
     checkpoint: str | None = None
     cosignatures: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class RollCall:
@@ -51,6 +55,9 @@ class RollCall:
 
     run: str
     envelope: Envelope = Envelope()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,9 @@ class Present:
     run: str
     software: str
     envelope: Envelope = Envelope()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,9 @@ class Plan:
     loss: str
     loss_weight: float
     temperature: float
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +108,15 @@ class Question:
     plan: Plan
     codec: str
     envelope: Envelope = Envelope()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.size < 1:
+            raise Malformed("a question without a query")
+        if self.queries is not None and self.queries.shape[:1] != (self.size,):
+            raise Malformed("another number of queries than announced")
+        if self.lesson is not None:
+            check_digest(self.lesson.about)
 
     @property
     def key(self) -> Digest:
@@ -122,6 +144,11 @@ class Answer:
     coded: Mapping[str, Array]
     envelope: Envelope = Envelope()
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.coded or "" in self.coded:
+            raise Malformed("an answer without numbers, or with numbers without a name")
+
 
 @dataclass(frozen=True, slots=True)
 class Closed:
@@ -132,6 +159,9 @@ class Closed:
     round: int
     question: Digest
     envelope: Envelope = Envelope()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,220 +174,127 @@ class Refusal:
     reason: Reason
     envelope: Envelope = Envelope()
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not isinstance(self.reason, Reason):
+            raise Malformed("a reason that is not in the list")
+
 
 Message = RollCall | Present | Question | Answer | Closed | Refusal
 
+_MESSAGES: dict[str, type[Message]] = {
+    "roll_call": RollCall,
+    "present": Present,
+    "question": Question,
+    "answer": Answer,
+    "closed": Closed,
+    "refusal": Refusal,
+}
+_KINDS = {message: kind for kind, message in _MESSAGES.items()}
+_AS_ARRAYS = {"queries", "coded"}
+"""Fields that travel as arrays alone; a lesson travels as an array and as a digest."""
+
 
 def encode(message: Message) -> bytes:
-    """The canonical bytes of a message."""
+    """The canonical bytes of a message: `decode` gives back exactly this message."""
     header: dict[str, Any] = {"v": VERSION, "kind": _KINDS[type(message)]}
-    arrays: dict[str, Array] = {}
-    for name in message.__dataclass_fields__:
+    for name in message.__dataclass_fields__.keys() - _AS_ARRAYS:
         value = getattr(message, name)
-        if name == "envelope":
-            value = {"checkpoint": value.checkpoint, "cosignatures": list(value.cosignatures)}
-        elif name == "origin":
-            value = origin_to_json(value)
-        elif name == "plan":
-            value = {field: getattr(value, field) for field in Plan.__dataclass_fields__}
-        elif name == "queries":
-            arrays |= {} if value is None else {"queries": value}
-            continue
-        elif name == "lesson":
-            arrays |= {} if value is None else {"lesson": value.probs}
-            value = None if value is None else value.about
-        elif name == "coded":
-            arrays |= {f"coded.{part}": array for part, array in value.items()}
-            continue
-        header[name] = value
+        header[name] = _TO_PLAIN[name](value) if name in _TO_PLAIN else value
+    arrays: dict[str, Array] = {}
+    if isinstance(message, Answer):
+        arrays = {CODED + part: array for part, array in message.coded.items()}
+    elif isinstance(message, Question):
+        lesson = message.lesson.probs if message.lesson else None
+        carried = {"queries": message.queries, "lesson": lesson}
+        arrays = {name: array for name, array in carried.items() if array is not None}
     return pack(header, arrays)
 
 
 def decode(body: bytes, most_bytes: int) -> Message:
     """The message in `body`; `Malformed` for anything that is not exactly one."""
     header, arrays = unpack(body, most_bytes)
-    if header.pop("v", None) != VERSION:
-        raise Malformed("another version of the protocol")
+    version = header.pop("v", None)
+    if type(version) is not int:  # a bool is an int too, and would be a second spelling of 1
+        raise Malformed("no version")
+    if version != VERSION:
+        raise OtherVersion("another version of the protocol")
     kind = header.pop("kind", None)
-    kinds = {name: message for message, name in _KINDS.items()}
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in _MESSAGES:
         raise Malformed("a kind of message that is not in the list")
+    message = _MESSAGES[kind]
+    if set(header) != message.__dataclass_fields__.keys() - _AS_ARRAYS:
+        raise Malformed(f"a {kind} with missing or foreign fields")
     try:
-        message: Message = _READERS[kinds[kind]](header, arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, Malformed):
-            raise
+        carried = _carried(message, header, arrays)
+        plain = {
+            name: _FROM_PLAIN[name](value) if name in _FROM_PLAIN else value
+            for name, value in header.items()
+            if name not in carried
+        }
+        return message(**plain, **carried)
+    except Malformed:
+        raise
+    except (TypeError, ValueError):
         raise Malformed(f"a {kind} with wrong fields") from None
-    return message
 
 
-def _only(header: dict[str, Any], names: Sequence[str]) -> None:
-    if set(header) != set(names):
-        raise Malformed("a message with missing or foreign fields")
-
-
-def _text(value: Any, most: int = 256) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
-        raise Malformed("a text that is missing, too long or not printable")
-    return value
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Malformed("a count that is not a whole number")
-    return value
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value):
-        raise Malformed("a number that is none")
-    return float(value)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise Malformed("a flag that is none")
-    return value
-
-
-def _digest(value: Any) -> Digest:
-    text = _text(value)
-    prefix, _, digits = text.partition(":")
-    if prefix != "sha256" or len(digits) != 64 or set(digits) - set("0123456789abcdef"):
-        raise Malformed("a digest that is none")
-    return Digest(text)
-
-
-def _envelope(value: Any) -> Envelope:
-    if not isinstance(value, dict) or set(value) != {"checkpoint", "cosignatures"}:
-        raise Malformed("an envelope with missing or foreign fields")
-    checkpoint, cosignatures = value["checkpoint"], value["cosignatures"]
-    if not isinstance(cosignatures, list) or len(cosignatures) > 64:
-        raise Malformed("an envelope with too many cosignatures")
-    if not all(isinstance(text, str) and len(text) < 8192 for text in cosignatures):
-        raise Malformed("a cosignature that is no text")
-    if checkpoint is not None and (not isinstance(checkpoint, str) or len(checkpoint) > 8192):
-        raise Malformed("a checkpoint that is no text")
-    return Envelope(checkpoint, tuple(cosignatures))
-
-
-def _plan(value: Any) -> Plan:
-    if not isinstance(value, dict):
-        raise Malformed("a plan that is none")
-    _only(value, list(Plan.__dataclass_fields__))
-    return Plan(
-        _count(value["local_epochs"]),
-        _count(value["lesson_epochs"]),
-        _count(value["batch"]),
-        _text(value["loss"]),
-        _number(value["loss_weight"]),
-        _number(value["temperature"]),
-    )
-
-
-def _no_arrays(arrays: Mapping[str, Array]) -> None:
-    if arrays:
-        raise Malformed("arrays in a message that carries none")
-
-
-def _read_roll_call(header: dict[str, Any], arrays: dict[str, Array]) -> RollCall:
-    _only(header, ["run", "envelope"])
-    _no_arrays(arrays)
-    return RollCall(_text(header["run"]), _envelope(header["envelope"]))
-
-
-def _read_present(header: dict[str, Any], arrays: dict[str, Array]) -> Present:
-    _only(header, ["site", "run", "software", "envelope"])
-    _no_arrays(arrays)
-    return Present(
-        _text(header["site"]),
-        _text(header["run"]),
-        _text(header["software"]),
-        _envelope(header["envelope"]),
-    )
-
-
-def _read_question(header: dict[str, Any], arrays: dict[str, Array]) -> Question:
-    _only(header, [name for name in Question.__dataclass_fields__ if name != "queries"])
-    if set(arrays) - {"queries", "lesson"}:
+def _carried(
+    message: type[Message], header: Mapping[str, Any], arrays: dict[str, Array]
+) -> dict[str, Any]:
+    """The fields that `arrays` fill; every array has to be one of them."""
+    if message is Answer:
+        if not all(name.startswith(CODED) for name in arrays):
+            raise Malformed("an answer with foreign arrays")
+        return {"coded": {name.removeprefix(CODED): array for name, array in arrays.items()}}
+    if message is not Question:
+        if arrays:
+            raise Malformed("arrays in a message that carries none")
+        return {}
+    if not arrays.keys() <= {"queries", "lesson"}:
         raise Malformed("a question with foreign arrays")
-    if ("lesson" in arrays) != (header["lesson"] is not None):
+    about = header["lesson"]
+    if ("lesson" in arrays) != (about is not None):
         raise Malformed("a lesson without its digest, or the other way round")
     lesson = None
     if "lesson" in arrays:
-        lesson = Distributions(arrays["lesson"], _digest(header["lesson"]))
-    queries = arrays.get("queries")
-    size = _count(header["size"])
-    if queries is not None and (not queries.ndim or len(queries) != size):
-        raise Malformed("another number of queries than announced")
-    return Question(
-        run=_text(header["run"]),
-        round=_count(header["round"]),
-        closing=_flag(header["closing"]),
-        about=_digest(header["about"]),
-        origin=origin_from_json(header["origin"]),
-        size=size,
-        queries=queries,
-        lesson=lesson,
-        plan=_plan(header["plan"]),
-        codec=_text(header["codec"]),
-        envelope=_envelope(header["envelope"]),
-    )
+        lesson = Distributions(arrays["lesson"], about)
+    return {"queries": arrays.get("queries"), "lesson": lesson}
 
 
-def _read_answer(header: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-    _only(header, [name for name in Answer.__dataclass_fields__ if name != "coded"])
-    if not arrays or any(not name.startswith("coded.") for name in arrays):
-        raise Malformed("an answer with missing or foreign arrays")
-    return Answer(
-        site=_text(header["site"]),
-        run=_text(header["run"]),
-        round=_count(header["round"]),
-        question=_digest(header["question"]),
-        about=_digest(header["about"]),
-        codec=_text(header["codec"]),
-        coded={name.removeprefix("coded."): array for name, array in arrays.items()},
-        envelope=_envelope(header["envelope"]),
-    )
+def _envelope_to_plain(envelope: Envelope) -> dict[str, Any]:
+    return {"checkpoint": envelope.checkpoint, "cosignatures": list(envelope.cosignatures)}
 
 
-def _read_closed(header: dict[str, Any], arrays: dict[str, Array]) -> Closed:
-    _only(header, list(Closed.__dataclass_fields__))
-    _no_arrays(arrays)
-    return Closed(
-        _text(header["site"]),
-        _text(header["run"]),
-        _count(header["round"]),
-        _digest(header["question"]),
-        _envelope(header["envelope"]),
-    )
+def _envelope_from_plain(value: Any) -> Envelope:
+    if not isinstance(value, dict) or set(value) != {"checkpoint", "cosignatures"}:
+        raise Malformed("an envelope with missing or foreign fields")
+    if not isinstance(value["cosignatures"], list):
+        raise Malformed("cosignatures that are no list")
+    return Envelope(value["checkpoint"], tuple(value["cosignatures"]))
 
 
-def _read_refusal(header: dict[str, Any], arrays: dict[str, Array]) -> Refusal:
-    _only(header, list(Refusal.__dataclass_fields__))
-    _no_arrays(arrays)
-    return Refusal(
-        _text(header["site"]),
-        _text(header["run"]),
-        _count(header["round"]),
-        Reason(_text(header["reason"])),
-        _envelope(header["envelope"]),
-    )
+def _plan_to_plain(plan: Plan) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in Plan.__dataclass_fields__}
 
 
-_KINDS: dict[type, str] = {
-    RollCall: "roll_call",
-    Present: "present",
-    Question: "question",
-    Answer: "answer",
-    Closed: "closed",
-    Refusal: "refusal",
+def _plan_from_plain(value: Any) -> Plan:
+    if not isinstance(value, dict) or set(value) != set(Plan.__dataclass_fields__):
+        raise Malformed("a plan with missing or foreign fields")
+    plan = Plan(**value)
+    # canonical JSON writes 1.0 as 1
+    return replace(plan, loss_weight=float(plan.loss_weight), temperature=float(plan.temperature))
+
+
+_TO_PLAIN: dict[str, Callable[[Any], Any]] = {
+    "envelope": _envelope_to_plain,
+    "origin": origin_to_json,
+    "plan": _plan_to_plain,
+    "lesson": lambda lesson: lesson.about if lesson else None,
 }
-_READERS: dict[type, Any] = {
-    RollCall: _read_roll_call,
-    Present: _read_present,
-    Question: _read_question,
-    Answer: _read_answer,
-    Closed: _read_closed,
-    Refusal: _read_refusal,
+_FROM_PLAIN: dict[str, Callable[[Any], Any]] = {
+    "envelope": _envelope_from_plain,
+    "origin": origin_from_json,
+    "plan": _plan_from_plain,
+    "reason": Reason,
 }

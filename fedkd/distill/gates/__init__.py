@@ -1,1 +1,1 @@
-"""."""
+"""A site's own word on "is this my kind of case?", one gate a file."""

@@ -9,11 +9,11 @@ from fedkd.knowledge.answers import Aggregator, Answers, Consensus, Memory, reme
 from fedkd.knowledge.ranges import Range
 
 
-def log_mean(floor: Annotated[float, Range(1e-12, 0.5)] = 1e-6) -> Aggregator:
+def log_mean(floor: Annotated[float, Range(1e-12, 1e-3)] = 1e-6) -> Aggregator:
     """Normalised geometric mean of probabilities, each no smaller than `floor`.
 
     A hospital that never saw a class vetoes it: under strong label skew this rule is far behind
-    the mean.
+    the mean. `floor` stays well under 1 / C, or an answer could lose its argmax.
     """
 
     def combine(memory: Memory, answers: Answers) -> tuple[Memory, Consensus]:

@@ -19,4 +19,4 @@ def median() -> Aggregator:
         said[:, silent, :] = 1.0 / answers.probs.shape[2]
         return memory, consensus_of(np.nanmedian(said, axis=0), answers)
 
-    return Aggregator(remember_nothing, combine)
+    return Aggregator(remember_nothing, combine, withstands=0.2)

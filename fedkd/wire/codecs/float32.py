@@ -5,12 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedkd.knowledge import Array
+from fedkd.knowledge import Array, NotDistributions, check_distributions
 from fedkd.wire.frames import Malformed
 
 
 class Codec(NamedTuple):
-    """How [Q, C] probabilities become named arrays and come back."""
+    """How [Q, C] probabilities become named arrays and come back.
+
+    `decode` (arrays, Q, C) gives distributions or raises `Malformed`, whatever the arrays hold.
+    `raw_bytes` (Q, C) is what the arrays weigh. `error` is how far a probability may come back.
+    """
 
     encode: Callable[[Array], dict[str, Array]]
     decode: Callable[[Mapping[str, Array], int, int], Array]
@@ -30,6 +34,10 @@ def float32() -> Codec:
         probs = arrays["probs"]
         if probs.dtype != np.float32 or probs.shape != (queries, classes):
             raise Malformed(f"an answer is not float32 of shape [{queries}, {classes}]")
+        try:
+            check_distributions(probs)
+        except NotDistributions:
+            raise Malformed("an answer holds numbers that are no distributions") from None
         return probs
 
     return Codec(encode, decode, lambda queries, classes: 4 * queries * classes, 0.0)

@@ -1,0 +1,369 @@
+"""Turns what a person typed into one checked, plain configuration: only this file knows Hydra."""
+
+import contextlib
+import functools
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fedkd
+from fedkd.cli.keys import GROUPS
+from fedkd.cli.validation import (
+    check,
+    check_part,
+    known_keys,
+    nearest,
+    parameters_of_target,
+    target_of,
+    unknown_key,
+)
+from fedkd.knowledge import BadInput
+
+if TYPE_CHECKING:
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.types import Override
+
+NAMED_GROUPS = ("model",)
+"""Groups that are not chosen by `group=name`: their names stand inside other keys."""
+
+
+def app_root() -> Path:
+    """The folder of conf/, server/ and clients/: in a wheel `fedkd/app`, else the checkout."""
+    package = Path(fedkd.__file__).resolve().parent
+    for folder in (package / "app", package.parent):
+        if (folder / "conf" / "config.yaml").is_file() and (folder / "server").is_dir():
+            return folder
+    raise BadInput(
+        "no conf/config.yaml beside fedkd",
+        "a checkout, or an installed wheel that carries it",
+        "install fedkd again",
+    )
+
+
+def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[str, Any]:
+    """The resolved configuration, checked: plain dicts, lists, numbers, texts and None.
+
+    `choices` in it names the yaml taken from each group. A yaml of `config_dir` (a folder with
+    the layout of conf/) goes before one of the same name in conf/. `BadInput` if a key does not
+    exist, or a value has the wrong type or is out of range.
+    """
+    loader = _loader(config_dir)
+    parsed = _parsed(overrides, loader)
+    for override in parsed:
+        if override.is_sweep_override():
+            raise BadInput(
+                f"several values in {override.input_line}",
+                "one value",
+                f"add -m to try each, or write {override.key_or_group}=[a,b] for a list",
+            )
+    composed = _completed(_load(loader, "config", [_as_hydra(it, config_dir) for it in parsed]))
+    _refuse_unknown(parsed, composed)
+    check(composed)
+    for key, names in _models(composed).items():
+        if not names:
+            raise BadInput(
+                f"no {key}",
+                "names of conf/model, since the data yaml has no reference_model",
+                f"add {key}=... from " + ", ".join(options("model", config_dir)),
+            )
+        for name in sorted(set(names)):
+            part("model", name, config_dir)
+    return composed
+
+
+def part(group: str, name: str, config_dir: Path | None = None) -> dict[str, Any]:
+    """The checked content of `conf/<group>/<name>.yaml`, or of the user's own."""
+    _require_option(group, name, config_dir)
+    loader = _loader(config_dir)
+    if group in GROUPS:
+        composed = _load(loader, "config", [f"{group}={name}"])
+    else:
+        composed = _load(loader, f"{group}/{name}", [])
+    content = composed.get(group)
+    if not isinstance(content, dict):
+        raise BadInput(f"nothing about {group} in {group}/{name}.yaml", "its keys")
+    check_part(group, content)
+    return content
+
+
+def part_of_file(file: Path) -> tuple[str, dict[str, Any]]:
+    """The group and the checked content of a yaml file that lies in a folder named as its group."""
+    group = file.resolve().parent.name
+    if not file.is_file():
+        raise BadInput(f"no file {file}", "a yaml file, or group/name such as aggregate/mean")
+    known = sorted({*GROUPS, *NAMED_GROUPS})
+    if group not in known:
+        raise BadInput(
+            f"{file} in a folder {group}",
+            "a folder named as the group: " + ", ".join(known),
+            f"move it, for example to aggregate/{file.name}",
+        )
+    return group, part(group, file.stem, file.resolve().parent.parent)
+
+
+def build(content: Mapping[str, Any] | None, group: str = "", **handed: Any) -> Any:
+    """What a yaml's `_target_` makes of the yaml's keys; keys that it does not take are left out.
+
+    Of `handed` (`space`, `rng`, `schema`) it gets what it takes. A model, and a part whose yaml
+    says `_partial_: true` as long as nothing is handed over, stays a `functools.partial` over its
+    keys. None for a part that is absent, or that has no `_target_`.
+    """
+    if content is None or "_target_" not in content:
+        return None
+    target = target_of(content, group)
+    taken = parameters_of_target(target, group)
+    arguments = {key: _built(value) for key, value in content.items() if key in taken}
+    if group in NAMED_GROUPS or (content.get("_partial_") and not handed):
+        return functools.partial(target, **arguments)
+    asked = inspect.signature(target).parameters
+    arguments |= {key: value for key, value in handed.items() if key in asked}
+    return target(**arguments)
+
+
+def sweep(overrides: Sequence[str], config_dir: Path | None = None) -> list[list[str]]:
+    """One list of overrides for each run of a sweep: the product of every key's values.
+
+    Values by Hydra's grammar: `a,b`, `range(0,5)`, `choice(a,b)`, `glob(*)` over a group.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    loader = _loader(config_dir)
+    with _teaching():
+        parsed = _parsed(overrides, loader)
+        (runs,) = BasicSweeper.split_arguments(parsed, None)
+    if not runs:
+        raise BadInput(f"no value left in {' '.join(overrides)}", "at least one run")
+    return [list(run) for run in runs]
+
+
+def swept_keys(overrides: Sequence[str], config_dir: Path | None = None) -> list[str]:
+    """The keys that a sweep varies."""
+    return [it.key_or_group for it in _parsed(overrides, _loader(config_dir)) if _varies(it)]
+
+
+def options(group: str, config_dir: Path | None = None) -> list[str]:
+    """The names that may stand after `group=`."""
+    return sorted({file.stem for folder in _folders(config_dir) for file in _yamls(folder / group)})
+
+
+def groups(config_dir: Path | None = None) -> list[str]:
+    """Every folder of yaml files."""
+    found = {
+        folder.name
+        for root in _folders(config_dir)
+        for folder in root.iterdir()
+        if folder.is_dir() and _yamls(folder)
+    }
+    return sorted(found)
+
+
+def _folders(config_dir: Path | None) -> list[Path]:
+    """Where yaml files are looked for, first come first served."""
+    packaged = app_root() / "conf"
+    if config_dir is None:
+        return [packaged]
+    own = Path(config_dir).expanduser().resolve()
+    if not own.is_dir():
+        raise BadInput(f"--config-dir {config_dir}", "a folder with the layout of conf/")
+    if (own / "config.yaml").exists():
+        raise BadInput(
+            f"a config.yaml in --config-dir {config_dir}",
+            "folders named after the groups, with yaml files in them",
+            "put defaults of your own into <config-dir>/data/<name>.yaml",
+        )
+    return [own, packaged]
+
+
+def _yamls(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.yaml"))
+
+
+def _loader(config_dir: Path | None) -> "ConfigLoaderImpl":
+    """Hydra's loader over our folders. Its public door cannot put a folder before the primary's."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # tells Hydra how to read a folder
+    path = ConfigSearchPathImpl()
+    path.append("hydra", "pkg://hydra.conf")
+    for folder in _folders(config_dir):
+        path.append("fedkd", folder.as_uri())
+    path.append("schema", "structured://")
+    return ConfigLoaderImpl(config_search_path=path)
+
+
+def _load(loader: "ConfigLoaderImpl", name: str, overrides: list[str]) -> dict[str, Any]:
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf, open_dict
+
+    with _teaching():
+        composed = loader.load_configuration(name, overrides, run_mode=RunMode.RUN)
+        choices = dict(composed.hydra.runtime.choices)
+        with open_dict(composed):
+            del composed["hydra"]
+        plain: Any = OmegaConf.to_container(composed, resolve=True)
+    named = {key: name for key, name in choices.items() if not key.startswith("hydra/")}
+    return {**plain, "choices": named}
+
+
+@contextlib.contextmanager
+def _teaching() -> Iterator[None]:
+    """Turns what Hydra and OmegaConf raise into one sentence for a person."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        reason = error
+        while isinstance(reason.__cause__, OmegaConfBaseException | YAMLError):
+            reason = reason.__cause__
+        text = " ".join(str(reason).split("Config search path")[0].split())
+        text = text.split(" full_key:")[0]
+        raise BadInput(
+            f"a configuration that cannot be put together ({text})",
+            "yaml files and key=value overrides that fit together",
+        ) from error
+
+
+def _parsed(overrides: Sequence[str], loader: "ConfigLoaderImpl") -> list["Override"]:
+    """The overrides by Hydra's grammar, each of a kind that may be typed here."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = []
+    for text in overrides:
+        written = _enabled(text)
+        if written[:1] in ("+", "~"):
+            raise BadInput(
+                text, "key=value: keys are neither added nor taken away", "leave the sign out"
+            )
+        if "=" not in written.lstrip("="):
+            raise BadInput(repr(text), "key=value", f"write {text.strip('=') or 'key'}=<value>")
+        try:
+            parsed += parser.parse_overrides([written])
+        except HydraException as error:
+            raise BadInput(
+                repr(text),
+                "key=value, with brackets and quotes closed",
+                "a list is key=[a,b], a text with special signs is key='\"text\"'",
+            ) from error
+        _refuse_strange(parsed[-1], text)
+    return parsed
+
+
+def _enabled(text: str) -> str:
+    """`baselines=true` is short for `baselines.enabled=true`."""
+    return re.sub(r"^baselines=", "baselines.enabled=", text)
+
+
+def _refuse_strange(override: "Override", text: str) -> None:
+    """Only a yaml file may name code, and Hydra's own switches are not ours."""
+    if re.search(r"(^|[^A-Za-z0-9])_[a-z]+_([^A-Za-z0-9]|$)", text):
+        raise BadInput(
+            text,
+            "a value: code is named in yaml files alone, never on a command line",
+            "write a yaml and point --config-dir at its folder",
+        )
+    if override.is_hydra_override() or override.package is not None:
+        raise BadInput(text, "a key of fedkd", "Hydra's own keys are not used here")
+    if override.key_or_group.split(".")[0] == "choices":
+        raise BadInput(text, "group=name", "choices are what was chosen, not what is set")
+    if override.key_or_group in NAMED_GROUPS:
+        name = text.partition("=")[2]
+        remedy = f"did you mean clients.models=[{name}] or student.model={name}?"
+        raise BadInput(text, "a known key", remedy)
+    if not override.is_sweep_override() and "${" in str(override.value()):
+        raise BadInput(text, "a plain value", "references belong into yaml files")
+
+
+def _as_hydra(override: "Override", config_dir: Path | None) -> str:
+    """A choice of a yaml as it stands; a value as one that may be new, since we check it after."""
+    key = override.key_or_group
+    value = override.get_value_element_as_str()
+    if key in GROUPS:
+        name = override.value()
+        if key == "generator" and name in (None, "none") and "none" not in options(key, config_dir):
+            return f"~{key}"
+        _require_option(key, str(name), config_dir)
+        return f"{key}={name}"
+    return f"++{key}={value}"
+
+
+def _require_option(group: str, name: str, config_dir: Path | None) -> None:
+    known = options(group, config_dir)
+    if not known:
+        near = nearest(group, groups(config_dir))
+        raise BadInput(
+            f"{group}/{name}",
+            "one of the groups " + ", ".join(groups(config_dir)),
+            f"did you mean {' or '.join(near)}?" if near else "",
+        )
+    if name not in known:
+        near = nearest(name, known)
+        raise BadInput(
+            f"{group}={name}",
+            "one of " + ", ".join(known),
+            f"did you mean {' or '.join(f'{group}={it}' for it in near)}?" if near else "",
+        )
+
+
+def _refuse_unknown(parsed: Sequence["Override"], composed: Mapping[str, Any]) -> None:
+    """Names the key as it was typed, before the whole is checked."""
+    known = known_keys(composed)
+    for override in parsed:
+        key = override.key_or_group
+        parents = {key.rsplit(".", depth)[0] for depth in range(1, key.count(".") + 1)}
+        if key not in known and not any(_is_free(composed, parent) for parent in parents):
+            raise unknown_key(key, known)
+
+
+def _is_free(composed: Mapping[str, Any], key: str) -> bool:
+    """Whether `key` names something two levels down: its own check says what is right in it."""
+    return key.count(".") >= 1 and key.split(".", maxsplit=1)[0] in composed
+
+
+def _models(composed: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The model yamls that a configuration names, by the key that names them."""
+    student = composed["student"]["model"]
+    return {
+        "clients.models": composed["clients"]["models"],
+        "student.model": [student] if student else [],
+    }
+
+
+def _completed(composed: dict[str, Any]) -> dict[str, Any]:
+    """Fills in what is short for something else: one true form goes into config.yaml."""
+    from omegaconf import OmegaConf
+
+    baselines = composed.get("baselines")
+    if isinstance(baselines, bool):
+        packaged = OmegaConf.load(app_root() / "conf" / "config.yaml").baselines
+        composed["baselines"] = {**OmegaConf.to_object(packaged), "enabled": baselines}
+    for group in GROUPS:
+        composed.setdefault(group, None)
+    data = composed["data"] if isinstance(composed["data"], dict) else {}
+    reference = data.get("reference_model")
+    student, clients = composed.get("student"), composed.get("clients")
+    if isinstance(clients, dict) and clients.get("models") == [] and reference:
+        clients["models"] = [reference]
+    if isinstance(student, dict) and student.get("model") is None:
+        student["model"] = reference
+    return composed
+
+
+def _built(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return build(value)
+        return {key: _built(item) for key, item in value.items()}
+    return [_built(item) for item in value] if isinstance(value, list) else value
+
+
+def _varies(override: "Override") -> bool:
+    return bool(override.is_sweep_override())

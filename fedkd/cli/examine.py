@@ -1,0 +1,201 @@
+"""Examines a finished simulation, and leaves what a reader opens."""
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from fedkd.audit import Log
+from fedkd.cli.run import BEGAN, versions
+from fedkd.federation.baselines import chosen_fedavg, pooled, weights_bytes
+from fedkd.federation.checkpoint import Checkpoint, ServerFolder
+from fedkd.federation.cohorts import fit_alike
+from fedkd.federation.durable import write_bytes
+from fedkd.federation.examination import (
+    Examination,
+    SiteExaminer,
+    figures_of,
+    pooled_validation,
+)
+from fedkd.knowledge.measures import accuracy
+from fedkd.report import write_figures, write_summary
+
+if TYPE_CHECKING:
+    from fedkd.cli.run import Run
+
+
+def examine(run: "Run") -> dict[str, Any]:
+    """The summary of a run, written to its folder; the test is opened once, at the end."""
+    state = ServerFolder(run.folder / "server").load()
+    rows = "".join(json.dumps(row, sort_keys=True) + "\n" for row in state.metrics)
+    write_bytes(run.folder / "metrics.jsonl", rows.encode())
+    student = run.student().with_weights(_student_weights(run))
+    examiners = {
+        site: SiteExaminer(folder, run.id, run.build) for site, folder in run.sites.items()
+    }
+    took_part = {site: it for site, it in examiners.items() if it.took_part()}
+    alone, alone_seconds = _alone(run, took_part)
+    baselines, baseline_seconds = _baselines(run)
+    with Log(run.folder / "server" / "log.sqlite", "server") as log:
+        examination = Examination(lambda: run.cut().test, log, run.id)
+        test = examination.open()
+        clients = []
+        for site, examiner in examiners.items():
+            row = dict.fromkeys(NOT_THERE)
+            row |= {
+                "site": site,
+                "records": examiner.count(),
+                "model": examiner.settings.model_name,
+            }
+            if site in took_part:
+                now = examiner.resident().probs(test.inputs)
+                row |= examiner.row(test, alone[site].probs(test.inputs), now)
+            clients.append({**row, **_traffic(site, state)})
+        figures = figures_of(student.probs(test.inputs), test.labels)
+        compared = _compared(baselines, test)
+        examination.done({"student": figures, "clients": clients, **compared})
+    reference = run.reference()
+    trained = sum(it.seconds() for it in took_part.values()) + state.teach_seconds
+    summary = {
+        "method": f"distillation, {run.config['choices']['aggregate']} of answers",
+        "data": run.config["choices"]["data"],
+        "seed": run.config["seed"],
+        "rounds": state.round,
+        "mechanism": run.config["choices"]["mechanism"],
+        "private": run.config["choices"]["mechanism"] != "none",
+        "student": {
+            **figures,
+            "parameters": student.parameters,
+            "bytes": (run.folder / "student.safetensors").stat().st_size,
+        },
+        "clients": clients,
+        "bytes_up": sum(state.traffic.up.values()),
+        "bytes_down": sum(state.traffic.down.values()),
+        "fedavg_bytes": _fedavg_bytes(weights_bytes(reference), len(run.sites), state.round),
+        **compared,
+        "query_set": _query_set(run),
+        "wall_s": time.perf_counter() - BEGAN,
+        "train_s": trained + alone_seconds + baseline_seconds,
+        "engine": run.config["engine"],
+        "versions": versions(),
+        "audit": {"entries": _export_logs(run), "root": None, "verified": None},
+    }
+    write_summary(run.folder / "summary.json", summary)
+    write_figures(run.folder)
+    return summary
+
+
+NOT_THERE = (
+    "local_accuracy", "local_balanced_accuracy", "local_auroc", "local_own_mix",
+    "local_own_auroc", "accuracy", "balanced_accuracy", "auroc", "own_mix", "own_auroc",
+    "epsilon", "delta",
+)  # fmt: skip
+
+
+def _student_weights(run: "Run") -> Any:
+    from fedkd.distill import load_weights
+
+    return load_weights(run.folder / "student.safetensors")
+
+
+def _alone(run: "Run", examiners: Mapping[str, SiteExaminer]) -> tuple[dict[str, Any], float]:
+    """Each site's own model, trained alone for as long."""
+    began = time.perf_counter()
+    tasks = {site: it.alone_task(run.config["rounds"]) for site, it in examiners.items()}
+    if run.config["clients"]["cohort"] == "off":
+        fitted = {
+            site: start.fit(records, None, plan, rng)
+            for site, (start, records, plan, rng) in tasks.items()
+        }
+    else:
+        fitted = fit_alike(tasks)
+    return fitted, time.perf_counter() - began
+
+
+def _baselines(run: "Run") -> tuple[dict[str, Any], float]:
+    """Pooled and FedAvg models, chosen on validation; nothing where they are not asked for."""
+    options = run.config["baselines"]
+    if not options["enabled"]:
+        return {}, 0.0
+    from fedkd.distill import LearningPlan
+
+    began = time.perf_counter()
+    training, config = run.config["training"], run.config
+    plan = LearningPlan(
+        epochs=training["local_epochs"] + training["lesson_epochs"] * config["rounds"],
+        batch=training["batch"],
+        learning_rate=training["learning_rate"],
+        weight_decay=training["weight_decay"],
+    )
+    sites = run.sites
+    validation = pooled_validation(list(sites.values()))
+    made: dict[str, Any] = {"pooled": pooled(run.reference(), sites, plan, seed=config["seed"])}
+    if validation is not None:
+        made["fedavg"] = chosen_fedavg(
+            run.reference(),
+            sites,
+            plan,
+            validation,
+            rounds=config["rounds"],
+            most_rounds=options["fedavg_rounds"],
+            learning_rates=options["fedavg_learning_rates"],
+            local_epochs=options["fedavg_local_epochs"],
+            seed=config["seed"],
+        )
+    return made, time.perf_counter() - began
+
+
+def _compared(made: Mapping[str, Any], test: Any) -> dict[str, Any]:
+    def on_test(model: Any) -> float:
+        return accuracy(model.probs(test.inputs), test.labels)
+
+    fedavg = made.get("fedavg")
+    return {
+        "pooled_accuracy": on_test(made["pooled"]) if "pooled" in made else None,
+        "fedavg_accuracy": on_test(fedavg.model) if fedavg else None,
+        "fedavg_best": {
+            "accuracy": on_test(fedavg.best_model),
+            "round": fedavg.best_round,
+            "bytes": fedavg.best_bytes,
+        }
+        if fedavg
+        else None,
+    }
+
+
+def _traffic(site: str, state: Checkpoint) -> dict[str, Any]:
+    return {
+        "messages": state.traffic.messages.get(site, 0),
+        "bytes_up": state.traffic.up.get(site, 0),
+        "bytes_down": state.traffic.down.get(site, 0),
+        "left_out": state.left_out.get(site, []),
+    }
+
+
+def _fedavg_bytes(one_way: int | None, sites: int, rounds: int) -> int | None:
+    return None if one_way is None else 2 * one_way * sites * rounds
+
+
+def _query_set(run: "Run") -> dict[str, Any]:
+    with Log(run.folder / "server" / "log.sqlite", "server") as log:
+        posed = log.last("queries.posed")
+    if posed is None:
+        raise FileNotFoundError("queries.posed")
+    kind = run.config["query"]["kind"]
+    return {"kind": kind, "size": posed.body["count"], "digest": posed.body["digest"]}
+
+
+def _export_logs(run: "Run") -> int:
+    """Hands each party's log over into `audit/`; returns the number of entries."""
+    folder = run.folder / "audit"
+    folder.mkdir(exist_ok=True)
+    paths = {"server": run.folder / "server" / "log.sqlite"}
+    paths |= {site: path / "log.sqlite" for site, path in run.sites.items()}
+    entries = 0
+    for party, path in paths.items():
+        with ExitStack() as open_logs:
+            log = open_logs.enter_context(Log(path, party))
+            log.export(folder / f"{party}.sqlite")
+            entries += len(log)
+    return entries

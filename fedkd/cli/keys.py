@@ -1,0 +1,172 @@
+"""Declares the top-level configuration keys: what type each value has, and in which range."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fedkd.knowledge import OneOf, Range
+
+Positive = Annotated[int, Range(1, None)]
+Rate = Annotated[float, Range(1e-8, 10.0)]
+Share = Annotated[float, Range(0.0, 1.0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """Where the sites keep their state; None: inside the run, as a rehearsal."""
+
+    dir: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Who takes part: `count` None means as many as the data have sites."""
+
+    count: Positive | None
+    models: list[str]
+    cohort: Annotated[str, OneOf(("off", "auto"))]
+    fraction: Annotated[float, Range(0.01, 1.0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a hospital learns; `steps` says whether an epoch passes over records or lesson."""
+
+    local_epochs: Annotated[int, Range(0, None)]
+    lesson_epochs: Annotated[int, Range(0, None)]
+    batch: Positive
+    learning_rate: Rate
+    weight_decay: Share
+    steps: Annotated[str, OneOf(("records", "lesson", "longest"))]
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """How the server's student learns; `model` None means the data's reference model."""
+
+    model: str | None
+    epochs: Annotated[int, Range(0, None)]
+    batch: Positive
+    learning_rate: Rate
+    weight_decay: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a site's ledger may spend in its lifetime."""
+
+    epsilon: Annotated[float, Range(1e-6, None)] | None
+    delta: Annotated[float, Range(1e-15, 0.1)] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """What is trained beside the federation for comparison: pooled records, and FedAvg."""
+
+    enabled: bool
+    fedavg_rounds: Positive
+    fedavg_learning_rates: list[Rate]
+    fedavg_local_epochs: list[Positive]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The keys that are no group."""
+
+    seed: Annotated[int, Range(0, 2**32 - 1)]
+    rounds: Positive
+    out: str | None
+    engine: Annotated[str, OneOf(("inprocess", "ray"))]
+    device: str
+    quorum: Annotated[float, Range(0.01, 1.0)]
+    deadline: Annotated[float, Range(0.1, None)]
+    sites: Sites
+    clients: Clients
+    training: Training
+    student: Student
+    budget: Budget
+    baselines: Baselines
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked: `data` and `path` belong to `query=mismatched`."""
+
+    kind: Annotated[str, OneOf(("public", "mismatched", "synthetic"))]
+    size: Positive
+    data: str | None
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a site is taught of the consensus."""
+
+    kind: Annotated[str, OneOf(("plain", "minimum_subtracted"))]
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong on purpose: at which share of the sites, in which rounds (None: all)."""
+
+    kind: Annotated[str, OneOf(("none", "dropout", "late", "crash", "nonsense"))]
+    fraction: Share
+    rounds: list[Positive] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DataExtras:
+    """Keys of a data yaml that are not its source's arguments."""
+
+    records: Positive | None = None
+    validation: Annotated[float, Range(0.0, 0.9)] | None = None
+    test_size: Positive | Annotated[float, Range(0.01, 0.9)] | None = None
+    reference_model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MechanismExtras:
+    """Keys of a mechanism yaml that are not its function's arguments: what this plan may spend."""
+
+    epsilon: Annotated[float, Range(1e-6, None)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LossExtras:
+    """Keys of a loss yaml that are not its function's arguments."""
+
+    weight: Annotated[float, Range(0.0, 100.0)] = 1.0
+    temperature: Annotated[float, Range(0.05, 50.0)] = 1.0
+
+
+PLAIN_GROUPS: dict[str, type] = {
+    "query": Query,
+    "lesson": Lesson,
+    "faults": Faults,
+}
+"""Groups whose yaml needs no `_target_`."""
+
+EXTRAS: dict[str, type] = {
+    "data": DataExtras,
+    "loss": LossExtras,
+    "mechanism": MechanismExtras,
+}
+"""What a group's yaml may hold beside its target's arguments."""
+
+GROUPS = (
+    "partition",
+    "query",
+    "aggregate",
+    "filter",
+    "gate",
+    "generator",
+    "codec",
+    "lesson",
+    "loss",
+    "mechanism",
+    "faults",
+    "data",
+)
+"""The groups that are chosen by `group=name`; conf/model is named inside other keys."""
+
+OPTIONAL_GROUPS = ("gate", "generator", "filter")
+"""Groups that may be absent from a configuration: nothing of the kind is used."""

@@ -1,0 +1,439 @@
+"""One run: its folder made and dealt, its parts built from the configuration, its figures kept."""
+
+import logging
+import platform
+import secrets
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedkd import __version__
+from fedkd.cli.configuration import compose, part
+from fedkd.data import Dataset
+from fedkd.federation.building import Workshop
+from fedkd.federation.dealing import Cut, cut, deal
+from fedkd.federation.durable import read_json, write_bytes, write_json
+from fedkd.federation.site import Accepts, SiteSettings
+from fedkd.knowledge import BadInput, QuerySet
+from fedkd.knowledge.lessons import minimum_subtracted, plain
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
+    from fedkd.federation.rounds import Rules, Terms, Watch
+
+SOURCE_EXTRAS = ("records", "validation", "test_size", "reference_model")
+LOSS_EXTRAS = ("weight", "temperature")
+BEGAN = time.perf_counter()
+
+
+def instantiate(spec: Mapping[str, Any]) -> Any:
+    """The part that a yaml's spec names, with plain lists and dicts as arguments."""
+    import hydra.utils
+
+    return hydra.utils.instantiate(dict(spec), _convert_="all")
+
+
+def without(spec: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """`spec` without the keys that are not its target's."""
+    return {key: value for key, value in spec.items() if key not in keys}
+
+
+@cache
+def _dataset(spec: str) -> Dataset:
+    import json
+
+    dataset: Dataset = instantiate(json.loads(spec))
+    return dataset
+
+
+def dataset_of(spec: Mapping[str, Any]) -> Dataset:
+    """The data set that a data yaml names; read once a process."""
+    import json
+
+    return _dataset(json.dumps(without(spec, SOURCE_EXTRAS), sort_keys=True))
+
+
+def new_folder(out: str | None) -> Path:
+    """A folder for a run, made; `BadInput` if it already holds something."""
+    folder = Path(out) if out else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    number = 1
+    while out is None and folder.exists():
+        number += 1
+        folder = folder.with_name(f"{folder.name.split('_')[0]}_{number}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "a run" if (folder / "config.yaml").exists() else "something"
+        raise BadInput(
+            f"{folder}, which already holds {what}",
+            "a new or empty folder",
+            f"choose another out=..., or go on with: fedkd simulate --resume {folder}",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+def prepare(folder: Path, config: dict[str, Any], config_dir: Path | None = None) -> "Run":
+    """Makes a run of an empty folder: the configuration is written down, the sites are founded."""
+    from omegaconf import OmegaConf
+
+    _with_user_code(config_dir)
+    config = _anchored(config)
+    _check_together(config)
+    write_bytes(folder / "config.yaml", OmegaConf.to_yaml(config).encode())
+    run = Run(folder, config, secrets.token_hex(8), _parts(config, config_dir), config_dir)
+    deal(
+        run.cut(),
+        run.sites_dir,
+        seed=config["seed"],
+        share=config["data"].get("validation") or 0.0,
+        settings=run.site_settings,
+    )
+    run.keep()
+    return run
+
+
+def open_run(out: str, overrides: str = "") -> "Run":
+    """The run in the folder `out`; a new one, from `overrides`, if the folder holds none."""
+    if not out:
+        raise BadInput("no out", "the folder of the run", 'add out="..." to the run config')
+    folder = Path(out)
+    if not (folder / "run.json").exists():
+        import shlex
+
+        config = compose(shlex.split(overrides))
+        folder.mkdir(parents=True, exist_ok=True)
+        return prepare(folder.resolve(), config)
+    from omegaconf import OmegaConf
+
+    kept = read_json(folder / "run.json")
+    read: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    user = Path(kept["config_dir"]) if kept["config_dir"] else None
+    _with_user_code(user)
+    return Run(folder.resolve(), read, kept["run"], kept["parts"], user)
+
+
+@dataclass(slots=True)
+class Run:
+    """A run's folder with its configuration; everything else is built from these when needed."""
+
+    folder: Path
+    config: dict[str, Any]
+    id: str
+    parts: dict[str, dict[str, Any]]
+    config_dir: Path | None
+    build: Workshop = field(default_factory=lambda: Workshop(instantiate))
+
+    @property
+    def sites_dir(self) -> Path:
+        """Where the sites' folders are."""
+        named = self.config["sites"]["dir"]
+        return Path(named) if named else self.folder / "sites"
+
+    def keep(self) -> None:
+        """Writes `run.json`, the last step of a run's making: without it there is no run."""
+        kept = {
+            "run": self.id,
+            "parts": self.parts,
+            "config_dir": str(self.config_dir) if self.config_dir else None,
+            "sites_dir": str(self.sites_dir),
+            "sites": sorted(self.cut().sites),
+            "versions": versions(),
+        }
+        write_json(self.folder / "run.json", kept)
+
+    @property
+    def sites(self) -> dict[str, Path]:
+        """The sites of the run, by name."""
+        names = read_json(self.folder / "run.json")["sites"]
+        return {name: self.sites_dir / name for name in names}
+
+    def dataset(self) -> Dataset:
+        """The data set that was dealt out."""
+        return dataset_of(self.config["data"])
+
+    def cut(self) -> Cut:
+        """How the data set is cut; the same for the same configuration, and made once a process."""
+        data, query = self.config["data"], self.config["query"]
+        return _cut_of(
+            self.dataset(),
+            self.build(self.config["partition"]),
+            seed=self.config["seed"],
+            count=self.config["clients"]["count"],
+            queries=query["size"] if query["kind"] == "public" else 0,
+            test_size=data.get("test_size"),
+            records=data.get("records"),
+        )
+
+    def site_settings(self, number: int, site: str) -> SiteSettings:
+        """What the `number`-th site is told at its founding."""
+        config, dataset = self.config, self.dataset()
+        models = config["clients"]["models"]
+        model = models[number % len(models)]
+        choices = config["choices"]
+        generators = {}
+        if config["query"]["kind"] == "synthetic":
+            generators[choices["generator"]] = config["generator"]
+        lasting = config["sites"]["dir"] is not None
+        return SiteSettings(
+            name=site,
+            seed=config["seed"],
+            population=site if lasting else f"rehearsal:{self.id}:{site}",
+            rehearsal=not lasting,
+            model_name=model,
+            model=self.parts[model],
+            space=dataset.space,
+            schema=None if dataset.schema is None else dataset.schema.to_json(),
+            card=dataset.card,
+            training=without(config["training"], ("local_epochs", "lesson_epochs", "batch")),
+            mechanism=without(config["mechanism"], ("epsilon",)),
+            gate=config["gate"],
+            generators=generators,
+            accepts=Accepts(
+                losses={choices["loss"]: without(config["loss"], LOSS_EXTRAS)},
+                codecs={choices["codec"]: config["codec"]},
+            ),
+            epsilon=config["budget"]["epsilon"],
+            delta=config["budget"]["delta"],
+        )
+
+    def terms(self) -> "Terms":
+        """What is asked of the sites."""
+        from fedkd.federation.rounds import Terms
+        from fedkd.wire import Plan
+
+        config = self.config
+        training, loss = config["training"], config["loss"]
+        return Terms(
+            run=self.id,
+            seed=config["seed"],
+            rounds=config["rounds"],
+            classes=len(self.dataset().space.classes),
+            queries=config["query"]["size"],
+            quorum=config["quorum"],
+            fraction=config["clients"]["fraction"],
+            named_queries=config["query"]["kind"] == "synthetic",
+            plan=Plan(
+                local_epochs=training["local_epochs"],
+                lesson_epochs=training["lesson_epochs"],
+                batch=training["batch"],
+                loss=config["choices"]["loss"],
+                loss_weight=float(loss["weight"]),
+                temperature=float(loss["temperature"]),
+            ),
+        )
+
+    def rules(self) -> "Rules":
+        """The parts of the server."""
+        from fedkd.distill import LearningPlan, teach
+        from fedkd.federation.randomness import SERVER, stream
+        from fedkd.federation.rounds import Rules
+
+        config, student = self.config, self.config["student"]
+        loss = without(config["loss"], LOSS_EXTRAS)
+        plan = LearningPlan(
+            epochs=student["epochs"],
+            batch=student["batch"],
+            learning_rate=student["learning_rate"],
+            weight_decay=student["weight_decay"],
+            loss=self.build({**loss, "temperature": config["loss"]["temperature"]}),
+        )
+        seed = config["seed"]
+        return Rules(
+            generator=self._generator(),
+            filter=self.build(config["filter"]),
+            aggregate=self.build(config["aggregate"]),
+            lesson={"plain": plain, "minimum_subtracted": minimum_subtracted}[
+                config["lesson"]["kind"]
+            ],
+            teach=lambda model, lessons, number: teach(
+                model, lessons, plan, stream(seed, SERVER, number, "student")
+            ),
+            codec=self.build(config["codec"]),
+            codec_name=config["choices"]["codec"],
+        )
+
+    def _generator(self) -> Any:
+        from fedkd.distill.generators.generator import Generator
+
+        query, dataset = self.config["query"], self.dataset()
+        if query["kind"] == "synthetic":
+            factory = self.build({**self.config["generator"], "_partial_": True})
+            return factory(space=dataset.space, schema=dataset.schema)
+        queries = self.cut().queries if query["kind"] == "public" else self._mismatched()
+        if queries is None:
+            raise BadInput("no query set", "query.size of at least 1")
+        return Generator(lambda seed: {}, lambda memory, student, n: (memory, queries))
+
+    def _mismatched(self) -> QuerySet:
+        from fedkd.data.splits import public_inputs
+        from fedkd.federation.randomness import SERVER, stream
+
+        query = self.config["query"]
+        other = dataset_of({**self.parts[f"data/{query['data']}"], "path": query["path"]})
+        rng = stream(self.config["seed"], SERVER, 0, "queries")
+        return QuerySet(*public_inputs(other, query["size"], self.dataset().space, rng))
+
+    def student(self) -> Any:
+        """The student before its first lesson."""
+        return self.model(self.config["student"]["model"])
+
+    def model(self, name: str) -> Any:
+        """An untrained model of the server's, or of a baseline."""
+        from fedkd.distill import as_classifier
+        from fedkd.federation.randomness import SERVER, stream
+
+        factory = self.build({**self.parts[name], "_partial_": True})
+        rng = stream(self.config["seed"], SERVER, 0, "initialise")
+        return as_classifier(factory, self.dataset().space, rng)
+
+    def reference(self) -> Any:
+        """The data set's reference model, untrained: what FedAvg and pooled training would use."""
+        named = self.config["data"].get("reference_model")
+        return self.model(named or self.config["student"]["model"])
+
+    def conduct(self, grid: "Grid", watch: "Watch | None" = None) -> None:
+        """Everything from the roll call to the closing question."""
+        from fedkd.audit import Log
+        from fedkd.cli.progress import Watching
+        from fedkd.federation.faults import faulty
+        from fedkd.federation.flower.asking import GridAsk
+        from fedkd.federation.observer import Observer
+        from fedkd.federation.rounds import Conductor
+
+        sites = self.sites
+        (self.folder / "server").mkdir(exist_ok=True)
+        watching = watch or Watching(Observer(list(sites.values()), self.id, self.build))
+        with Log(self.folder / "server" / "log.sqlite", "server") as log:
+            self._begin(log)
+            conductor = Conductor(
+                self.folder, self.rules(), self.terms(), self.student(), log, watching
+            )
+            asking = GridAsk(grid, self.config["deadline"])
+            came = asking.roll_call(self.id, len(sites))
+            if conductor.state.round == 0:
+                for site, (sent, received) in came.items():
+                    conductor.state.traffic.sent(site, sent)
+                    conductor.state.traffic.received(site, received)
+            faults = self.config["faults"]
+            ask = faulty(
+                asking,
+                kind=faults["kind"],
+                fraction=faults["fraction"],
+                rounds=faults["rounds"],
+                seed=self.config["seed"],
+            )
+            conductor.conduct(ask, sorted(came))
+            log.append(f"{self.id}/ended", "run.ended", {"run": self.id, "outcome": "finished"})
+        write_bytes(
+            self.folder / "student.safetensors",
+            (self.folder / "server" / str(conductor.state.student)).read_bytes(),
+        )
+
+    def _begin(self, log: Any) -> None:
+        log.append("log.opened", "log.opened", {"party": "server", "format": 1})
+        log.append(
+            f"{self.id}/config",
+            "config.fixed",
+            {"run": self.id, "config": _plain(self.config), "versions": versions()},
+        )
+        log.append(f"{self.id}/started", "run.started", {"run": self.id})
+        for site in self.sites:
+            log.append(f"{self.id}/enrolled/{site}", "party.enrolled", {"party": site})
+
+    def examine(self) -> dict[str, Any]:
+        """Opens the test once, and leaves the summary, the figures and the logs."""
+        from fedkd.cli.examine import examine
+
+        return examine(self)
+
+
+_CUTS: dict[str, Cut] = {}
+
+
+def _cut_of(dataset: Dataset, partition: Any, **arguments: Any) -> Cut:
+    name = repr((id(dataset), id(partition), sorted(arguments.items())))
+    if name not in _CUTS:
+        _CUTS.clear()
+        _CUTS[name] = cut(dataset, partition, **arguments)
+    return _CUTS[name]
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    from importlib.metadata import version
+
+    named = ("flwr", "torch", "numpy", "scikit-learn")
+    found = {name: version(name) for name in named}
+    return {"fedkd": __version__, "python": platform.python_version(), **found}
+
+
+def _plain(value: Any) -> Any:
+    # JSON for the log: RFC 8785 takes no integer beyond 2^53 and no other keys than texts.
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _anchored(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with paths that hold from any working directory."""
+    anchored = {**config, "data": dict(config["data"]), "query": dict(config["query"])}
+    anchored["sites"] = dict(config["sites"])
+    for node, key in (("data", "path"), ("query", "path"), ("sites", "dir")):
+        if anchored[node].get(key):
+            anchored[node][key] = str(Path(anchored[node][key]).expanduser().resolve())
+    return anchored
+
+
+def _check_together(config: Mapping[str, Any]) -> None:
+    """What no single key shows: keys that do not go together."""
+    if config["lesson"]["kind"] == "minimum_subtracted" and config["choices"]["gate"] == "none":
+        raise BadInput(
+            "lesson=minimum_subtracted with gate=none", "a gate", "use lesson=plain, or a gate"
+        )
+    if config["query"]["kind"] == "synthetic" and not config["generator"]:
+        raise BadInput(
+            "query=synthetic without a generator",
+            "generator=procedural for images, generator=dictionary for tables",
+        )
+    if config["query"]["kind"] == "mismatched" and not config["query"].get("data"):
+        raise BadInput(
+            "query=mismatched without query.data",
+            "the name of another data yaml, with query.path where its files are",
+            "for example query.data=kmnist query.path=...",
+        )
+    if config["device"] != "cpu":
+        _check_device(config["device"], config["engine"])
+
+
+def _check_device(device: str, engine: str) -> None:
+    raise BadInput(f"device={device}", "cpu", "other devices are not tried yet")
+
+
+def _parts(config: Mapping[str, Any], config_dir: Path | None) -> dict[str, dict[str, Any]]:
+    """The specs of every yaml that is named inside a key: models, and the other data set."""
+    names = {*config["clients"]["models"], config["student"]["model"]}
+    names |= {config["data"].get("reference_model")} - {None}
+    parts = {name: part("model", name, config_dir) for name in sorted(names)}
+    other = config["query"].get("data")
+    if config["query"]["kind"] == "mismatched" and other:
+        parts[f"data/{other}"] = part("data", other, config_dir)
+    return parts
+
+
+def _with_user_code(config_dir: Path | None) -> None:
+    """Lets a user's yaml name code that lies beside it."""
+    for folder in [] if config_dir is None else [config_dir.resolve(), config_dir.resolve().parent]:
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def quiet_flower() -> None:
+    """Leaves Flower's own lines out of the terminal."""
+    logging.getLogger("flwr").setLevel(logging.ERROR)

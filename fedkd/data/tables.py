@@ -1,0 +1,187 @@
+"""Reads a table as its schema says, and makes records of its rows."""
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedkd.data.columns import Cells
+from fedkd.data.records import Card, Dataset, Records, folder_name
+from fedkd.data.schema import TableSchema
+from fedkd.data.typed_by_hand import nearest
+from fedkd.knowledge import Array, BadInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# N rows.
+
+UNKNOWN_SITE = "unknown"
+"""The site of rows whose site is missing."""
+
+
+def read_table(path: Path, schema: TableSchema) -> "pd.DataFrame":
+    """The needed columns of the CSV[.gz] or Parquet file at `path`; a CSV's cells stay texts.
+
+    `BadInput` for another encoding than the schema's, another separator, two columns of one name,
+    a missing column, an empty or damaged file.
+    """
+    if path.suffix.lower() in (".parquet", ".pq"):
+        frame = _parquet(path)
+        _check_header([str(name) for name in frame.columns], path, schema)
+        return frame
+    try:
+        return _csv(path, schema)
+    except UnicodeError as error:
+        raise BadInput(
+            f"bytes in {path.name} that are not {schema.encoding} ({error})",
+            f"a file in the schema's encoding {schema.encoding}",
+            "write the file's own under encoding: in the schema, such as `encoding: latin-1` or "
+            "`encoding: windows-1252` for files saved by older spreadsheets",
+        ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadInput(f"{path.name}, a damaged gzip file ({error})", "a whole one") from error
+
+
+def _parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise BadInput(
+            f"a Parquet file {path.name} and no reader for it",
+            "pyarrow",
+            "pip install fedkd[parquet]",
+        ) from error
+    try:
+        return pd.read_parquet(path)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise BadInput(
+            f"{path.name}, which does not read as Parquet ({error})", "Parquet"
+        ) from error
+
+
+def _csv(path: Path, schema: TableSchema) -> "pd.DataFrame":
+    import pandas as pd
+
+    # A mark in front of the first name is Excel's, and no part of the name.
+    utf8 = schema.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    encoding = "utf-8-sig" if utf8 else schema.encoding
+    first = 0 if schema.header else 1
+    try:
+        if schema.header:
+            header = list(schema.header)
+        else:
+            line = pd.read_csv(
+                path, sep=schema.separator, encoding=encoding, header=None, nrows=1, dtype=str,
+                keep_default_na=False,
+            )  # fmt: skip
+            header = [str(name).strip() for name in line.iloc[0]]
+        _check_header(header, path, schema)
+        frame = pd.read_csv(
+            path, sep=schema.separator, encoding=encoding, header=None, skiprows=first,
+            names=list(range(len(header))), dtype=str, keep_default_na=False, index_col=False,
+            usecols=[header.index(name) for name in schema.needed],
+        )  # fmt: skip
+    except pd.errors.EmptyDataError as error:
+        raise BadInput(f"{path.name}, an empty file", "a header line and rows") from error
+    except pd.errors.ParserError as error:
+        raise BadInput(
+            f"{path.name} with rows of different lengths ({str(error).strip()})",
+            f"fields separated by {schema.separator!r}",
+            "is separator: in the schema the file's own, and are texts that hold it quoted?",
+        ) from error
+    frame.columns = pd.Index([header[int(at)] for at in frame.columns])
+    return frame
+
+
+def _check_header(header: list[str], path: Path, schema: TableSchema) -> None:
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise BadInput(
+            f"the column name {twice[0]!r} twice in {path.name}",
+            "each name once",
+            "rename one of them: which one is meant cannot be told",
+        )
+    roles = {schema.label.column: "label ", schema.site: "site ", schema.patient: "patient "}
+    for name in schema.needed:
+        if name in header:
+            continue
+        remedy = nearest(name, header)
+        if len(header) == 1 and schema.separator not in header[0]:
+            other = next((mark for mark in ";\t|," if mark in header[0]), None)
+            remedy = f"say separator: {other!r} in the schema" if other else remedy
+        shown = ", ".join(header[:12]) + (", ..." if len(header) > 12 else "")
+        raise BadInput(
+            f"no {roles.get(name, '')}column {name!r} in {path.name}",
+            f"the schema's columns; the file has {shown}",
+            remedy or "name the column in the schema as the file names it",
+        )
+
+
+def dataset_from_frame(frame: "pd.DataFrame", schema: TableSchema, card: Card) -> Dataset:
+    """The records in `frame`, encoded as `schema` says, with notes on all that was mended.
+
+    Rows without a label are left out. A row without a patient is a person of its own; a row
+    without a site belongs to the site `unknown`. `BadInput` where no labelled row is left.
+    """
+    if not len(frame):
+        raise BadInput("a table without rows", "at least one labelled row")
+    inputs, notes = schema.encode_with_notes(frame)
+    labels = schema.labels(frame)
+    kept = labels >= 0
+    said = list(notes)
+    if not kept.any():
+        raise BadInput(
+            f"{len(labels)} rows, none with a label in {schema.label.column!r}", "labelled rows"
+        )
+    if not kept.all():
+        said.append(f"{int((~kept).sum())} rows without a label were left out")
+    records = Records(inputs, labels, _patients(frame, schema, said), _sites(frame, schema, said))
+    return Dataset(card, schema.space(), records.take(kept), None, schema, tuple(said))
+
+
+def _patients(frame: "pd.DataFrame", schema: TableSchema, said: list[str]) -> Array | None:
+    if schema.patient is None:
+        return None
+    cells = schema.cells(frame, schema.patient, "patient")
+    codes = _without_missing(cells, schema)
+    nobody = codes < 0
+    if nobody.any():
+        said.append(f"{int(nobody.sum())} rows without a patient count as persons of their own")
+        codes[nobody] = len(cells.distinct) + np.arange(int(nobody.sum()))
+    return codes
+
+
+def _sites(frame: "pd.DataFrame", schema: TableSchema, said: list[str]) -> Array | None:
+    if schema.site is None:
+        return None
+    cells = schema.cells(frame, schema.site, "site")
+    codes = _without_missing(cells, schema)
+    if (codes < 0).any():
+        said.append(f"{int((codes < 0).sum())} rows without a site are at {UNKNOWN_SITE!r}")
+    missing = schema.number_format.is_missing
+    names = [UNKNOWN_SITE if missing(name) else str(name) for name in cells.distinct]
+    return folder_names([*names, UNKNOWN_SITE])[codes]
+
+
+def _without_missing(cells: Cells, schema: TableSchema) -> Array:
+    gone = [schema.number_format.is_missing(value) for value in cells.distinct]
+    return np.where(np.append(gone, True)[cells.codes], np.int64(-1), cells.codes)
+
+
+def folder_names(names: list[str]) -> Array:
+    """Site names that can be folders, for `names`; `BadInput` where two become the same."""
+    made = [folder_name(name) for name in names]
+    first: dict[str, str] = {}
+    for name, new in zip(names, made, strict=True):
+        if first.setdefault(new, name) != name:
+            raise BadInput(
+                f"the sites {first[new]!r} and {name!r}, both {new!r} as a folder",
+                "sites that differ in letters, digits, dot, dash or underscore",
+                "rename one in the table",
+            )
+    return np.array(made)

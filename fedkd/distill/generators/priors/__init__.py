@@ -1,0 +1,1 @@
+"""Pictures made by code and a seed alone, one kind a file."""

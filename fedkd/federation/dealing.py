@@ -1,0 +1,79 @@
+"""Deals a data set out to simulated sites: each gets a folder, and nothing beside it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedkd.data import Dataset, Records
+from fedkd.data.splits import hold_out, validation
+from fedkd.federation.randomness import SERVER, stream
+from fedkd.federation.site import SiteSettings, found_site
+from fedkd.knowledge import Array, BadInput, Public, QuerySet, digest_of_arrays
+
+Partitioner = Callable[[Records, int | None, np.random.Generator], Mapping[str, Array]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """A data set cut for a simulation: who has which private rows, what is asked, the test."""
+
+    private: Records
+    sites: Mapping[str, Array]
+    queries: QuerySet | None
+    test: Records
+
+
+def cut(
+    dataset: Dataset,
+    partition: Partitioner,
+    *,
+    seed: int,
+    count: int | None,
+    queries: int,
+    test_size: float | int | None,
+    records: int | None,
+) -> Cut:
+    """Cuts `dataset`; the same arguments give the same cut. `queries` 0 holds none out."""
+    held = hold_out(
+        dataset,
+        queries=queries,
+        test_size=test_size,
+        records=records,
+        rng=stream(seed, SERVER, 0, "hold_out"),
+    )
+    sites = partition(held.private, count, stream(seed, SERVER, 0, "partition"))
+    for site in sites:
+        _check_name(site)
+    asked = None
+    if held.queries is not None:
+        name = f"{dataset.card.name}, held out"
+        digest = digest_of_arrays({"kind": "public inputs"}, {"inputs": held.queries})
+        asked = QuerySet(held.queries, Public(name, dataset.card.licence, digest))
+    return Cut(held.private, sites, asked, held.test)
+
+
+def deal(
+    dealt: Cut,
+    folder: Path,
+    *,
+    seed: int,
+    share: float,
+    settings: Callable[[int, str], SiteSettings],
+) -> None:
+    """Founds one site for each part; `share` of its records judge its own model."""
+    for number, (site, rows) in enumerate(sorted(dealt.sites.items())):
+        records = dealt.private.take(rows)
+        train, held = validation(records, share, stream(seed, site, 0, "validation"))
+        found_site(folder / site, settings(number, site), train, held)
+
+
+def _check_name(site: str) -> None:
+    fine = 0 < len(site) <= 64 and all(sign.isalnum() or sign in "-_." for sign in site)
+    if not fine or site[0] == "." or site == SERVER:
+        raise BadInput(
+            f"a site named {site!r}",
+            "1 to 64 letters, digits, '-', '_' or '.', not beginning with '.'",
+            "rename it in the site column",
+        )

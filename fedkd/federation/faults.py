@@ -1,0 +1,71 @@
+"""Plays faults on the way between server and sites: silence, lateness, crashes, nonsense."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from fedkd.federation.asking import CRASHED, SILENT, Ask, Reply
+from fedkd.federation.randomness import SERVER, stream
+from fedkd.wire import Answer, Malformed, decode, encode
+
+Kind = Literal["none", "dropout", "late", "crash", "nonsense"]
+
+
+def faulty(
+    ask: Ask,
+    *,
+    kind: Kind,
+    fraction: float,
+    rounds: Sequence[int] | None,
+    seed: int,
+) -> Ask:
+    """`ask`, with a fault at `fraction` of the sites asked in each of `rounds` (None: all).
+
+    `dropout`: the question does not arrive. `late`: the site works and answers, after the deadline.
+    `crash`: the client dies before it answers. `nonsense`: the answer's numbers are replaced by
+    ones that are no distributions. Which sites are hit depends on seed and round alone.
+    """
+    if kind == "none":
+        return ask
+
+    def asked(
+        bodies: Mapping[str, bytes], on_reply: Callable[[Reply], None], *, round: int
+    ) -> list[Reply]:
+        hit: set[str] = set()
+        if rounds is None or round in rounds:
+            sites = sorted(bodies)
+            rng = stream(seed, SERVER, round, "faults")
+            count = int(np.ceil(fraction * len(sites)))
+            hit = set(rng.choice(sites, size=count, replace=False).tolist())
+        reached = {
+            site: body
+            for site, body in bodies.items()
+            if site not in hit or kind in ("late", "nonsense")
+        }
+
+        def heard(reply: Reply) -> None:
+            on_reply(_spoilt(reply, kind) if reply.site in hit else reply)
+
+        replies = ask(reached, heard, round=round)
+        replies = [_spoilt(it, kind) if it.site in hit else it for it in replies]
+        for site in sorted(set(bodies) - set(reached)):
+            replies.append(Reply(site, None, SILENT if kind == "dropout" else CRASHED))
+            on_reply(replies[-1])
+        return sorted(replies, key=lambda reply: reply.site)
+
+    return asked
+
+
+def _spoilt(reply: Reply, kind: Kind) -> Reply:
+    if kind == "late":
+        return Reply(reply.site, None, SILENT)
+    try:
+        message = decode(reply.body or b"", 1 << 30)
+    except Malformed:
+        return reply
+    if not isinstance(message, Answer):
+        return reply
+    coded = {name: np.full_like(array, 7) for name, array in message.coded.items()}
+    return Reply(reply.site, encode(replace(message, coded=coded)))

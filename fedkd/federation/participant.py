@@ -1,0 +1,322 @@
+"""A hospital's running part: a question comes in, and an answer, or a refusal, goes out."""
+
+import traceback
+from pathlib import Path
+
+from fedkd import __version__
+from fedkd.audit import Log
+from fedkd.data import TableSchema
+from fedkd.distill import Gate, gated
+from fedkd.distill.generators.generator import Generator
+from fedkd.federation.learning import CAME, Learner, Learnt, Task
+from fedkd.federation.randomness import stream
+from fedkd.federation.site import Build, SiteFolder, SiteSettings, Spec
+from fedkd.knowledge import (
+    Array,
+    Digest,
+    Distributions,
+    Lesson,
+    NotInSpace,
+    QuerySet,
+    Synthetic,
+    WrongDigest,
+    check_distributions,
+)
+from fedkd.privacy import BudgetExhausted, Ledger, Mechanism, PublicFacts
+from fedkd.wire import (
+    Answer,
+    Closed,
+    Codec,
+    Malformed,
+    Message,
+    Present,
+    Question,
+    Reason,
+    Refusal,
+    RollCall,
+    decode,
+    encode,
+)
+
+MOST_QUESTION_BYTES = 1 << 30
+FRAME_BYTES = 1 << 14
+"""Room for everything in an answer that is not a probability."""
+
+
+class Refused(Exception):
+    """The site does not answer; only the reason's name leaves."""
+
+    def __init__(self, reason: Reason, why: str) -> None:
+        self.reason = reason
+        super().__init__(why)
+
+
+def open_participant(folder: Path, build: Build) -> "Participant":
+    """The participant whose state is in `folder`; `BadInput` where that is no site's folder."""
+    return Participant(SiteFolder(folder), build)
+
+
+class Participant:
+    """One site's part in a federation, rebuilt from its folder for each turn.
+
+    `answer` is all there is: canonical bytes in, canonical bytes out, never an exception's text.
+    """
+
+    def __init__(self, site: SiteFolder, build: Build) -> None:
+        self.site = site
+        self.settings: SiteSettings = site.settings()
+        self.build = build
+        self.learner = Learner(site, self.settings, build)
+
+    def answer(self, body: bytes) -> bytes:
+        """The body that leaves in reply to `body`; kept in the outbox before it does."""
+        run, round = "-", 0
+        with self.site.log(self.settings.name) as log:
+            try:
+                message = _read(body)
+                run, round = message.run, getattr(message, "round", 0)
+                reply = self._reply(message, log)
+            except Refused as refused:
+                reply = self._refusal(log, run, round, refused.reason)
+                self._note(traceback.format_exc())
+            except Exception:
+                reply = self._refusal(log, run, round, Reason.FAILED)
+                self._note(traceback.format_exc())
+        return reply
+
+    def _reply(self, message: Message, log: Log) -> bytes:
+        if isinstance(message, RollCall):
+            return self._send(Present(self.settings.name, message.run, f"fedkd {__version__}"))
+        if isinstance(message, Question):
+            return self._take(message, log)
+        raise Refused(Reason.NOT_ACCEPTED, "a message that no server sends")
+
+    def _take(self, question: Question, log: Log) -> bytes:
+        """A turn: cost, charge, log, train or release, log, answer."""
+        said = log.entry(f"{question.key}/release")
+        if said is not None:  # the same question gets the same answer, free, without fresh noise
+            return self.site.outgoing_path(said.body["payload"]).read_bytes()
+        self._check(question)
+        queries = self._queries(question)
+        self._charge(question, log)
+        learnt = self._learn(question, log)
+        if question.closing:
+            return self._send(
+                Closed(self.settings.name, question.run, question.round, question.key)
+            )
+        body, released = self._release(question, queries, learnt)
+        payload = self.site.keep_outgoing(body)
+        log.append(
+            f"{question.key}/release",
+            "release.outputs",
+            {
+                "run": question.run,
+                "round": question.round,
+                "question": question.key,
+                "queries": question.about,
+                "items": len(queries),
+                "kind": "distributions",
+                "model": learnt.digest,
+                "mechanism": self._mechanism().name,
+                "digest": released,
+                "payload": payload,
+                "recipient": "server",
+            },
+        )
+        self.learner.forget(learnt)
+        return body
+
+    def _check(self, question: Question) -> None:
+        accepts, plan = self.settings.accepts, question.plan
+        checks = {
+            "the loss": plan.loss in accepts.losses,
+            "the codec": question.codec in accepts.codecs,
+            "the number of queries": 0 < question.size <= accepts.most_queries,
+            "the round": 0 < question.round <= accepts.most_rounds,
+            "the epochs": max(plan.local_epochs, plan.lesson_epochs) <= accepts.most_epochs,
+            "the batch": plan.batch > 0,
+            "the loss weight": plan.loss_weight >= 0,
+            "the temperature": plan.temperature > 0,
+        }
+        for what, accepted in checks.items():
+            if not accepted:
+                raise Refused(Reason.NOT_ACCEPTED, f"{what} is not accepted here")
+
+    def _queries(self, question: Question) -> QuerySet:
+        """The queries asked: from the question, from an earlier one, or drawn again."""
+        try:
+            if question.queries is not None:
+                queries = question.query_set()
+            elif self.site.taught.has(question.about):
+                return self.site.taught.queries(question.about)
+            else:
+                queries = self._drawn_again(question)
+        except WrongDigest as error:
+            raise Refused(Reason.UNKNOWN_QUERIES, str(error)) from None
+        try:
+            self.settings.space.check(queries.inputs)
+        except NotInSpace as error:
+            raise Refused(Reason.OUT_OF_SPACE, str(error)) from None
+        self.site.taught.keep_queries(queries)
+        return queries
+
+    def _drawn_again(self, question: Question) -> QuerySet:
+        origin = question.origin
+        if not isinstance(origin, Synthetic) or origin.generator not in self.settings.generators:
+            raise WrongDigest("found a query set that this site can neither load nor draw")
+        generator = generator_of(
+            self.build, self.settings.generators[origin.generator], self.settings
+        )
+        _, queries = generator.pose(generator.init(origin.seed), None, question.size)
+        return queries.expect(question.about)
+
+    def _charge(self, question: Question, log: Log) -> None:
+        mechanism = self._mechanism()
+        facts = PublicFacts(classes=len(self.settings.space.classes))
+        ledger = Ledger(self.settings.population, self.settings.epsilon, self.settings.delta)
+        ledger = ledger.replay(entry.body["cost"] for entry in log.entries("budget.charged"))
+        charges = {}
+        if log.entry(f"{question.run}/train/charge") is None:
+            charges[f"{question.run}/train/charge"] = mechanism.training_cost(facts)
+        if not question.closing and log.entry(f"{question.key}/charge") is None:
+            charges[f"{question.key}/charge"] = mechanism.answer_cost(facts, question.size)
+        try:
+            for cost in charges.values():
+                ledger = ledger.charge(cost)
+        except BudgetExhausted as error:
+            raise Refused(Reason.BUDGET_EXHAUSTED, str(error)) from None
+        for key, cost in charges.items():
+            log.append(key, "budget.charged", {"cost": dict(cost), "question": question.key})
+
+    def next_task(self, question: Question) -> Task | None:
+        """The next model that this question wants trained, or None where all are there."""
+        if self.learner.learnt(question.run, CAME) is None:
+            return self.learner.task_local(question.run, question.plan, question.round)
+        name = _model_name(question)
+        if question.lesson is None or self.learner.learnt(question.run, name) is not None:
+            return None
+        lesson = self._lesson(question)
+        return self.learner.task_lesson(question.run, name, question.round, lesson, question.plan)
+
+    def _learn(self, question: Question, log: Log) -> Learnt:
+        while (task := self.next_task(question)) is not None:
+            self._log_learnt(log, self.learner.train(task), question)
+        name = _model_name(question)
+        if question.lesson is None:
+            name = self.learner.current(question.run)
+        learnt = self.learner.learnt(question.run, name)
+        if learnt is None:
+            raise FileNotFoundError(name)
+        self._log_learnt(log, learnt, question)
+        return learnt
+
+    def _lesson(self, question: Question) -> Lesson:
+        if question.lesson is None:
+            raise Refused(Reason.MALFORMED, "a lesson is missing")
+        if not self.site.taught.has(question.lesson.about):
+            raise Refused(Reason.UNKNOWN_QUERIES, "the lesson is about unknown queries")
+        queries = self.site.taught.queries(question.lesson.about)
+        if question.lesson.probs.shape != (len(queries), len(self.settings.space.classes)):
+            raise Refused(Reason.MALFORMED, "the lesson has another shape than its queries")
+        self.site.taught.keep_distributions(question.lesson)
+        return Lesson(queries, question.lesson)
+
+    def _log_learnt(self, log: Log, learnt: Learnt, question: Question) -> None:
+        log.append(
+            f"{learnt.run}/train/{learnt.name}",
+            "train.local",
+            {
+                "run": question.run,
+                "round": learnt.round,
+                "inputs": [self.settings.card.name],
+                "lesson": learnt.lesson,
+                "model": self.settings.model_name,
+                "output": learnt.digest,
+                "mechanism": self._mechanism().name,
+                "seconds": learnt.seconds,
+                "leave_with": learnt.leave_with,
+            },
+        )
+
+    def _release(
+        self, question: Question, queries: QuerySet, learnt: Learnt
+    ) -> tuple[bytes, Digest]:
+        speaker = self.learner.model(learnt.run, learnt.name)
+        probs = self._gated(speaker.probs(queries.inputs), queries, question.round)
+        rng = stream(self.settings.seed, self.settings.name, question.round, "release")
+        released = self._mechanism().release(probs, rng)
+        codec = self._codec(question)
+        answer = Answer(
+            site=self.settings.name,
+            run=question.run,
+            round=question.round,
+            question=question.key,
+            about=question.about,
+            codec=question.codec,
+            coded=codec.encode(Distributions(released, question.about).probs),
+        )
+        body = encode(answer)
+        decoded = self._checked(body, question, codec)
+        return body, Distributions(decoded, question.about).digest
+
+    def _checked(self, body: bytes, question: Question, codec: Codec) -> Array:
+        """What `body` says to whoever decodes it: distributions of the right size, or it stays."""
+        classes = len(self.settings.space.classes)
+        most = codec.raw_bytes(question.size, classes) + FRAME_BYTES
+        message = decode(body, most)
+        if not isinstance(message, Answer):
+            raise TypeError("only an answer may hold numbers")
+        probs = codec.decode(message.coded, question.size, classes)
+        check_distributions(probs)
+        return probs
+
+    def _gated(self, probs: Array, queries: QuerySet, round: int) -> Array:
+        gate: Gate = self.build(self.settings.gate)
+        rng = stream(self.settings.seed, self.settings.name, round, "gate")
+        memory = gate.fit(self.settings.space, self.learner.records, queries, rng)
+        return gated(probs, gate.open(self.settings.space, memory, queries.inputs))
+
+    def _mechanism(self) -> Mechanism:
+        mechanism: Mechanism = self.build(self.settings.mechanism)
+        return mechanism
+
+    def _codec(self, question: Question) -> Codec:
+        codec: Codec = self.build(self.settings.accepts.codecs[question.codec])
+        return codec
+
+    def _send(self, message: Present | Closed | Refusal) -> bytes:
+        body = encode(message)
+        self.site.keep_outgoing(body)
+        return body
+
+    def _refusal(self, log: Log, run: str, round: int, reason: Reason) -> bytes:
+        log.append(
+            f"refused/{run}/{round}/{reason}",
+            "release.refused",
+            {"run": run, "round": round, "rule": str(reason)},
+        )
+        return self._send(Refusal(self.settings.name, run, round, reason))
+
+    def _note(self, text: str) -> None:
+        """What went wrong, for the people at this site: it stays in this folder."""
+        with (self.site.folder / "errors.txt").open("a") as notes:
+            notes.write(text + "\n")
+
+
+def _read(body: bytes) -> Message:
+    try:
+        return decode(body, MOST_QUESTION_BYTES)
+    except Malformed as error:
+        raise Refused(Reason.MALFORMED, str(error)) from None
+
+
+def _model_name(question: Question) -> str:
+    return f"round-{question.round:06d}"
+
+
+def generator_of(build: Build, spec: Spec, settings: SiteSettings) -> Generator:
+    """The generator that `spec` names, for the space that the federation agreed on."""
+    schema = None if settings.schema is None else TableSchema.from_json(dict(settings.schema))
+    factory = build({**spec, "_partial_": True})
+    generator: Generator = factory(space=settings.space, schema=schema)
+    return generator

@@ -1,0 +1,175 @@
+"""A site's own folder: its settings, its records, its log, and every body that ever left it."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from fedkd.audit import Log
+from fedkd.data import Card, Records
+from fedkd.federation.durable import (
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_bytes,
+    write_json,
+)
+from fedkd.federation.exchange import Exchange
+from fedkd.knowledge import Array, BadInput, Digest, Space, digest_of_bytes
+from fedkd.knowledge.digests import little_endian
+
+Spec: TypeAlias = Mapping[str, Any]
+"""A part as a local yaml names it: `_target_` and keys."""
+Build: TypeAlias = Callable[[Spec], Any]
+"""Makes the part that a spec names. Only specs from the site's own disk are ever built."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Accepts:
+    """What a site agrees to: the last word is the site's, whatever a question asks for."""
+
+    losses: Mapping[str, Spec]
+    codecs: Mapping[str, Spec]
+    most_epochs: int = 10_000
+    most_queries: int = 1_000_000
+    most_rounds: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """What a site is: everything that a participant needs beside its records."""
+
+    name: str
+    seed: int
+    population: str
+    rehearsal: bool
+    model_name: str
+    model: Spec
+    space: Space
+    card: Card
+    training: Mapping[str, Any]
+    mechanism: Spec
+    gate: Spec
+    accepts: Accepts
+    generators: Mapping[str, Spec] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `site.json`."""
+        return {**asdict(self), "space": self.space.to_json(), "format": FORMAT}
+
+    @staticmethod
+    def from_json(kept: dict[str, Any]) -> "SiteSettings":
+        """What `to_json` wrote; `BadInput` for a folder of another format."""
+        found = kept.pop("format", None)
+        if found != FORMAT:
+            raise BadInput(f"a site folder of format {found}", f"format {FORMAT}")
+        kept["space"] = Space.from_json(kept["space"])
+        kept["card"] = Card(**kept["card"])
+        kept["accepts"] = Accepts(**kept["accepts"])
+        return SiteSettings(**kept)
+
+
+class SiteFolder:
+    """Where a site's state lives; all of it stays at home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.models = folder / "models"
+        self.outbox = folder / "outbox"
+        self.taught = Exchange(folder / "taught")
+
+    def settings(self) -> SiteSettings:
+        """The site's settings; `BadInput` where the folder is none of a site."""
+        path = self.folder / "site.json"
+        if not path.exists():
+            raise BadInput(f"no site.json in {self.folder}", "the folder of a site")
+        return SiteSettings.from_json(read_json(path))
+
+    def log(self, party: str) -> Log:
+        """The site's log."""
+        return Log(self.folder / "log.sqlite", party)
+
+    def train(self) -> Records:
+        """The records that the site's model learns from."""
+        return self._records("train")
+
+    def validation(self) -> Records:
+        """The records by which the site judges its own model."""
+        return self._records("validation")
+
+    def _records(self, part: str) -> Records:
+        kept = read_arrays(self.folder / f"{part}.npz")
+        return Records(kept["inputs"], kept["labels"], kept.get("patients"))
+
+    def keep_outgoing(self, body: bytes) -> Digest:
+        """Keeps a body that is about to leave; returns its digest."""
+        digest = digest_of_bytes(body)
+        path = self.outgoing_path(digest)
+        if not path.exists():
+            write_bytes(path, body)
+        return digest
+
+    def outgoing_path(self, digest: str) -> Path:
+        """Where the outgoing body named `digest` is kept."""
+        return self.outbox / f"{digest.removeprefix('sha256:')}.bin"
+
+
+def found_site(
+    folder: Path, settings: SiteSettings, train: Records, validation: Records
+) -> SiteFolder:
+    """Makes a site's folder and opens its log: what records it has, and what it may spend."""
+    site = SiteFolder(folder)
+    for directory in (folder, site.models, site.outbox):
+        directory.mkdir(parents=True, exist_ok=True)
+    for part, records in (("train", train), ("validation", validation)):
+        arrays = {"inputs": records.inputs, "labels": records.labels}
+        if records.patients is not None:
+            arrays["patients"] = records.patients
+        write_arrays(folder / f"{part}.npz", arrays)
+    key_path = folder / "commitment.key"
+    if not key_path.exists():
+        write_bytes(key_path, secrets.token_bytes(32))
+    commitment = _commitment(key_path.read_bytes(), train, validation)
+    with site.log(settings.name) as log:
+        log.append("log.opened", "log.opened", {"party": settings.name, "format": FORMAT})
+        log.append(
+            f"dataset/{commitment}",
+            "dataset.registered",
+            {
+                "id": settings.card.name,
+                "card": settings.card.to_json(),
+                "commitment": commitment,
+                "records": {"train": len(train), "validation": len(validation)},
+                "rehearsal": settings.rehearsal,
+            },
+        )
+        log.append(
+            f"budget/{settings.population}",
+            "budget.opened",
+            {
+                "population": settings.population,
+                "epsilon": settings.epsilon,
+                "delta": settings.delta,
+                "rehearsal": settings.rehearsal,
+            },
+        )
+    write_json(folder / "site.json", settings.to_json())  # last: a folder without it is no site
+    return site
+
+
+def _commitment(key: bytes, *parts: Records) -> str:
+    # Keyed: a plain hash of few records could be found by trying records.
+    arrays: list[Array] = [array for part in parts for array in (part.inputs, part.labels)]
+    state = hmac.new(key, digestmod=hashlib.sha256)
+    for array in arrays:
+        state.update(repr((array.dtype.str, array.shape)).encode())
+        state.update(little_endian(array).tobytes())
+    return "hmac-sha256:" + state.hexdigest()

@@ -1,0 +1,101 @@
+"""Says what each field of a message may hold: a name means the same in every message."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from fedkd.wire.frames import Malformed
+
+MOST_TEXT = 256
+MOST_NOTE = 8192
+MOST_COSIGNATURES = 64
+MOST_COUNT = 2**53 - 1  # RFC 8785 takes JSON's numbers as doubles
+MOST_NUMBER = 1e6
+SITE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9_-])?")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def check_fields(value: Any) -> None:
+    """Holds each field of a message against what its name means, in every message the same."""
+    for name in value.__dataclass_fields__:
+        if name in _CHECKS:
+            _CHECKS[name](getattr(value, name))
+
+
+def _check_text(value: Any) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= MOST_TEXT or not value.isprintable():
+        raise Malformed("a text that is missing, too long or not printable")
+
+
+def _check_site(value: Any) -> None:
+    # a site's name names a folder: no separator, no leading dot, no letters that look alike
+    if not isinstance(value, str) or not SITE.fullmatch(value):
+        raise Malformed("a site's name that is not 1 to 64 of A-Z a-z 0-9 space . _ -")
+
+
+def _check_count(value: Any) -> None:
+    if type(value) is not int or not 0 <= value <= MOST_COUNT:
+        raise Malformed("a count that is not a whole number")
+
+
+def _check_batch(value: Any) -> None:
+    _check_count(value)
+    if value < 1:
+        raise Malformed("a batch of nothing")
+
+
+def _check_number(value: Any) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise Malformed("a number that is none")
+    if not 0 <= value <= MOST_NUMBER:  # NaN neither
+        raise Malformed("a number that is negative, too large or not finite")
+
+
+def _check_temperature(value: Any) -> None:
+    _check_number(value)
+    if value <= 0:
+        raise Malformed("a temperature that is not positive")
+
+
+def _check_flag(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise Malformed("a flag that is none")
+
+
+def check_digest(value: Any) -> None:
+    """Raises `Malformed` unless `value` is spelt like a digest."""
+    if not isinstance(value, str) or not DIGEST.fullmatch(value):
+        raise Malformed("a digest that is none")
+
+
+def _check_checkpoint(value: Any) -> None:
+    if value is not None and not (isinstance(value, str) and len(value) <= MOST_NOTE):
+        raise Malformed("a checkpoint that is no text, or too long")
+
+
+def _check_cosignatures(value: Any) -> None:
+    if not isinstance(value, tuple) or len(value) > MOST_COSIGNATURES:
+        raise Malformed("too many cosignatures")
+    if not all(isinstance(text, str) and len(text) <= MOST_NOTE for text in value):
+        raise Malformed("a cosignature that is no text, or too long")
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "run": _check_text,
+    "site": _check_site,
+    "software": _check_text,
+    "round": _check_count,
+    "size": _check_count,
+    "closing": _check_flag,
+    "question": check_digest,
+    "about": check_digest,
+    "codec": _check_text,
+    "local_epochs": _check_count,
+    "lesson_epochs": _check_count,
+    "batch": _check_batch,
+    "loss": _check_text,
+    "loss_weight": _check_number,
+    "temperature": _check_temperature,
+    "checkpoint": _check_checkpoint,
+    "cosignatures": _check_cosignatures,
+}

@@ -1,0 +1,16 @@
+"""The ServerApp: opens the run that its configuration names, conducts it, examines it."""
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedkd.cli.run import open_run
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Round by round until the closing question; then the figures, for a simulation."""
+    run = open_run(str(context.run_config["out"]), str(context.run_config.get("overrides", "")))
+    run.conduct(grid)
+    run.examine()
