@@ -1,5 +1,6 @@
 """Runs the laws of its kind on one part, and says which of them it breaks."""
 
+import functools
 import importlib
 import json
 from collections.abc import Callable, Mapping
@@ -71,12 +72,22 @@ def judge(
 ) -> Verdict:
     """Runs one law on a freshly built part: any exception breaks it, with its text as reason."""
     try:
-        check(build(content, group))
+        check(_made(content, group))
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         return Verdict(law, False, kind + (lines[0] if lines else "no reason given"))
     return Verdict(law, True)
+
+
+def _made(content: Mapping[str, Any], group: str) -> Any:
+    """The part as its laws take it: of a model that is a factory of classifiers."""
+    made = build(content, group)
+    if group != "model":
+        return made
+    from fedkd.distill import as_classifier
+
+    return functools.partial(as_classifier, made)
 
 
 def _found(name: str, config_dir: Path | None) -> tuple[str, dict[str, Any]]:
@@ -98,6 +109,6 @@ def _show(name: str, verdicts: list[Verdict]) -> None:
         typer.echo(f"{'held  ' if verdict.held else 'BROKEN'}  {verdict.law}")
         if not verdict.held:
             typer.echo(f"        {verdict.reason}")
-    broken = sum(not verdict.held for verdict in verdicts)
-    kept = f"{name} keeps all {len(verdicts)} laws"
-    typer.echo(f"{name} breaks {broken} of {len(verdicts)} laws" if broken else kept)
+    broken, laws = sum(not verdict.held for verdict in verdicts), len(verdicts)
+    kept = f"{name} keeps {'its one law' if laws == 1 else f'all {laws} laws'}"
+    typer.echo(f"{name} breaks {broken} of {laws}" if broken else kept)

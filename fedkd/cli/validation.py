@@ -242,6 +242,8 @@ def unknown_key(key: str, known: Iterable[str]) -> BadInput:
 def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The spellings of `known` nearest to `word`, by the whole and by the last part."""
     choices = sorted(set(known))
+    if clear := difflib.get_close_matches(word, choices, n=1, cutoff=0.85):
+        return clear
     whole = difflib.get_close_matches(word, choices, n=most, cutoff=0.6)
     last = word.rsplit(".", 1)[-1]
     tails = [key for key in choices if key.rsplit(".", 1)[-1] == last]
@@ -294,8 +296,7 @@ def _check_together(configuration: Mapping[str, Any]) -> None:
             "a gate, since only a gate spreads what is subtracted",
             "add gate=<a name of conf/gate>, or use lesson=plain",
         )
-    private = configuration["mechanism"].get("kind") != "none"
-    if configuration["budget"]["epsilon"] is not None and not private:
+    if configuration["budget"]["epsilon"] is not None and _is_none(configuration["mechanism"]):
         raise BadInput(
             f"budget.epsilon={configuration['budget']['epsilon']} with mechanism=none",
             "a mechanism that bounds what an answer tells: without one no budget holds",

@@ -1,6 +1,7 @@
 """Holds what a hospital keeps: records, where they came from, and the space they live in."""
 
 import re
+import unicodedata
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,8 +25,9 @@ SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def folder_name(name: str) -> str:
-    """`name` with a dash for whatever a folder's name should not hold."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "site"
+    """`name` without accents, and with a dash for whatever a folder's name should not hold."""
+    bare = re.sub(r"[\u0300-\u036f]", "", unicodedata.normalize("NFKD", name))
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", bare).strip("-._")[:64] or "site"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,10 @@ class Records:
             column = getattr(self, name)
             if column is not None and column.shape != (len(self.inputs),):
                 raise BadInput(f"{name} of shape {column.shape}", f"({len(self.inputs)},)")
-        if self.labels.dtype != np.int64 or (len(self.labels) and self.labels.min() < 0):
+        if self.labels.dtype != np.int64:
             raise BadInput(f"labels of type {self.labels.dtype}", "int64 codes from 0")
+        if len(self.labels) and self.labels.min() < 0:
+            raise BadInput(f"a label {self.labels.min()}", "int64 codes from 0")
         if self.patients is not None and self.patients.dtype != np.int64:
             raise BadInput(f"patients of type {self.patients.dtype}", "int64 codes")
         if self.sites is not None:

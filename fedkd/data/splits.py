@@ -91,9 +91,9 @@ def validation(
 ) -> tuple[Records, Records]:
     """(train, validation): about `fraction` of the rows, by strata of labels, patients whole.
 
-    A site of fewer than 5 rows gets no validation, a larger one at least a row where the rest
-    allows it: a label that a single patient has stays in train, and so does a patient with more
-    than half of the rows. Both parts may have one class. No row is lost.
+    A site of fewer than 5 rows gets no validation, a larger one at least a row, unless each label
+    is a single patient's: such a label stays in train. Where every patient has more rows than
+    asked for, the smallest one is taken. Both parts may have one class. No row is lost.
     """
     if not (math.isfinite(fraction) and 0 <= fraction < 1):
         raise BadInput(f"data.validation {fraction}", "a share from 0 to below 1")
@@ -107,7 +107,7 @@ def validation(
     strata = _codes(records, by_site=False)
     lonely = np.bincount(strata[units.first])[strata[units.first]] == 1
     order = [int(u) for u in _stratified_order(records, strata, rng) if not lonely[u]]
-    chosen = _fill(units, order, target, count)
+    chosen = _fill(units, order, target)
     held = np.isin(units.of_row, chosen)
     return records.take(np.flatnonzero(~held)), records.take(np.flatnonzero(held))
 
@@ -220,8 +220,8 @@ def _cut(records: Records, order: Array, sizes: list[int], last: int | None) -> 
     return [*parts, rest if last is None else rest[:last]]
 
 
-def _fill(units: Units, order: list[int], target: int, count: int) -> list[int]:
-    """Units in `order` that together have at most `target` rows; else the smallest, up to half."""
+def _fill(units: Units, order: list[int], target: int) -> list[int]:
+    """Units in `order` that together have at most `target` rows; else the smallest one."""
     chosen, rows = [], 0
     for unit in order:
         if rows + units.size[unit] <= target:
@@ -229,5 +229,4 @@ def _fill(units: Units, order: list[int], target: int, count: int) -> list[int]:
             rows += int(units.size[unit])
     if chosen or not order:
         return chosen
-    smallest = min((int(units.size[unit]), unit) for unit in order)[1]
-    return [smallest] if 2 * units.size[smallest] <= count else []
+    return [min((int(units.size[unit]), unit) for unit in order)[1]]

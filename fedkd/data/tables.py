@@ -1,16 +1,18 @@
 """Reads a table as its schema says, and makes records of its rows."""
 
+import codecs
+import csv
 import gzip
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
 from fedkd.data.columns import Cells
 from fedkd.data.records import Card, Dataset, Records, folder_name
 from fedkd.data.schema import TableSchema
-from fedkd.data.typed_by_hand import nearest
+from fedkd.data.typed_by_hand import nearest, plain_text
 from fedkd.knowledge import Array, BadInput
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def read_table(path: Path, schema: TableSchema) -> "pd.DataFrame":
     """The needed columns of the CSV[.gz] or Parquet file at `path`; a CSV's cells stay texts.
 
     `BadInput` for another encoding than the schema's, another separator, two columns of one name,
-    a missing column, an empty or damaged file.
+    a row of another length, a missing column, an empty or damaged file.
     """
     if path.suffix.lower() in (".parquet", ".pq"):
         frame = _parquet(path)
@@ -65,37 +67,47 @@ def _parquet(path: Path) -> "pd.DataFrame":
 
 
 def _csv(path: Path, schema: TableSchema) -> "pd.DataFrame":
+    """Every row is held against the header's length: a shifted row is an error, never a guess."""
     import pandas as pd
 
-    # A mark in front of the first name is Excel's, and no part of the name.
-    utf8 = schema.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-    encoding = "utf-8-sig" if utf8 else schema.encoding
-    first = 0 if schema.header else 1
     try:
-        if schema.header:
-            header = list(schema.header)
-        else:
-            line = pd.read_csv(
-                path, sep=schema.separator, encoding=encoding, header=None, nrows=1, dtype=str,
-                keep_default_na=False,
-            )  # fmt: skip
-            header = [str(name).strip() for name in line.iloc[0]]
-        _check_header(header, path, schema)
-        frame = pd.read_csv(
-            path, sep=schema.separator, encoding=encoding, header=None, skiprows=first,
-            names=list(range(len(header))), dtype=str, keep_default_na=False, index_col=False,
-            usecols=[header.index(name) for name in schema.needed],
-        )  # fmt: skip
-    except pd.errors.EmptyDataError as error:
-        raise BadInput(f"{path.name}, an empty file", "a header line and rows") from error
-    except pd.errors.ParserError as error:
+        with _opened(path, schema) as lines:
+            reader = csv.reader(lines, delimiter=schema.separator)
+            rows = (row for row in reader if row)
+            header = list(schema.header or [name.strip() for name in next(rows, [])])
+            if not header:
+                raise BadInput(f"{path.name}, an empty file", "a header line and rows")
+            _check_header(header, path, schema)
+            at = [header.index(name) for name in schema.needed if name in header]
+            kept = []
+            for row in rows:
+                if len(row) != len(header):
+                    raise _other_length(row, header, reader.line_num, path, schema)
+                kept.append([row[place] for place in at])
+    except csv.Error as error:
         raise BadInput(
-            f"{path.name} with rows of different lengths ({str(error).strip()})",
-            f"fields separated by {schema.separator!r}",
-            "is separator: in the schema the file's own, and are texts that hold it quoted?",
+            f"{path.name}, which does not read as CSV ({error})", "a CSV file"
         ) from error
-    frame.columns = pd.Index([header[int(at)] for at in frame.columns])
-    return frame
+    return pd.DataFrame(kept, columns=[header[place] for place in at], dtype=object)
+
+
+def _opened(path: Path, schema: TableSchema) -> TextIO:
+    # A mark in front of the first name is Excel's, and no part of the name.
+    utf8 = codecs.lookup(schema.encoding).name == "utf-8"
+    encoding = "utf-8-sig" if utf8 else schema.encoding
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding=encoding, newline="")
+    return path.open(encoding=encoding, newline="")
+
+
+def _other_length(
+    row: list[str], header: list[str], line: int, path: Path, schema: TableSchema
+) -> BadInput:
+    return BadInput(
+        f"{len(row)} fields in line {line} of {path.name}",
+        f"{len(header)} fields separated by {schema.separator!r}",
+        "is separator: in the schema the file's own, and are texts that hold it quoted?",
+    )
 
 
 def _check_header(header: list[str], path: Path, schema: TableSchema) -> None:
@@ -130,47 +142,50 @@ def dataset_from_frame(frame: "pd.DataFrame", schema: TableSchema, card: Card) -
     """
     if not len(frame):
         raise BadInput("a table without rows", "at least one labelled row")
-    inputs, notes = schema.encode_with_notes(frame)
     labels = schema.labels(frame)
     kept = labels >= 0
-    said = list(notes)
     if not kept.any():
         raise BadInput(
             f"{len(labels)} rows, none with a label in {schema.label.column!r}", "labelled rows"
         )
+    labelled = frame[kept]
+    inputs, notes = schema.encode_with_notes(labelled)
+    said = list(notes)
     if not kept.all():
         said.append(f"{int((~kept).sum())} rows without a label were left out")
-    records = Records(inputs, labels, _patients(frame, schema, said), _sites(frame, schema, said))
-    return Dataset(card, schema.space(), records.take(kept), None, schema, tuple(said))
+    patients, sites = _patients(labelled, schema, said), _sites(labelled, schema, said)
+    records = Records(inputs, labels[kept], patients, sites)
+    return Dataset(card, schema.space(), records, None, schema, tuple(said))
 
 
 def _patients(frame: "pd.DataFrame", schema: TableSchema, said: list[str]) -> Array | None:
     if schema.patient is None:
         return None
-    cells = schema.cells(frame, schema.patient, "patient")
-    codes = _without_missing(cells, schema)
+    names, codes = _names(schema.cells(frame, schema.patient, "patient"), schema)
     nobody = codes < 0
     if nobody.any():
         said.append(f"{int(nobody.sum())} rows without a patient count as persons of their own")
-        codes[nobody] = len(cells.distinct) + np.arange(int(nobody.sum()))
-    return codes
+    return np.where(nobody, len(names) + np.arange(len(codes)), codes)
 
 
 def _sites(frame: "pd.DataFrame", schema: TableSchema, said: list[str]) -> Array | None:
     if schema.site is None:
         return None
-    cells = schema.cells(frame, schema.site, "site")
-    codes = _without_missing(cells, schema)
+    names, codes = _names(schema.cells(frame, schema.site, "site"), schema)
     if (codes < 0).any():
         said.append(f"{int((codes < 0).sum())} rows without a site are at {UNKNOWN_SITE!r}")
-    missing = schema.number_format.is_missing
-    names = [UNKNOWN_SITE if missing(name) else str(name) for name in cells.distinct]
     return folder_names([*names, UNKNOWN_SITE])[codes]
 
 
-def _without_missing(cells: Cells, schema: TableSchema) -> Array:
-    gone = [schema.number_format.is_missing(value) for value in cells.distinct]
-    return np.where(np.append(gone, True)[cells.codes], np.int64(-1), cells.codes)
+def _names(cells: Cells, schema: TableSchema) -> tuple[list[str], Array]:
+    """Names as they are without spaces around them, and for each row which; -1 where missing."""
+    missing = schema.number_format.is_missing
+    place: dict[str, int] = {}
+    at = [
+        -1 if missing(value) else place.setdefault(plain_text(value), len(place))
+        for value in cells.distinct
+    ]
+    return list(place), np.array([*at, -1], dtype=np.int64)[cells.codes]
 
 
 def folder_names(names: list[str]) -> Array:

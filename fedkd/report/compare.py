@@ -205,13 +205,13 @@ def t_975(freedom: int) -> float:
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
-def sweep_table(run_dirs: Sequence[Path], drawing: Path | None = None) -> list[str]:
-    """One table of a sweep's runs; at `drawing` also the SVG of accuracy over what was varied."""
-    runs = [load(folder) for folder in run_dirs]
-    comparison = compare(runs)
-    if drawing is not None:
-        drawing.write_text(draw_sweep(comparison), encoding="utf-8")
-    return comparison.to_lines()
+def sweep_table(run_dirs: Sequence[Path]) -> Path:
+    """Prints one table of a sweep's runs, and draws it into `sweep.svg` beside them."""
+    comparison = compare([load(folder) for folder in run_dirs])
+    comparison.show()
+    drawing = run_dirs[0].parent / "sweep.svg"
+    drawing.write_text(draw_sweep(comparison), encoding="utf-8")
+    return drawing
 
 
 def draw_sweep(comparison: Comparison) -> str:

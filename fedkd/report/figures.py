@@ -26,7 +26,7 @@ class Curve:
 
 CURVES = (
     Curve("student_accuracy", "student", svg.BLUE, "circle"),
-    Curve("hospital_accuracy", "mean hospital", svg.ORANGE, "square", "7 4"),
+    Curve("hospitals_accuracy", "mean hospital", svg.ORANGE, "square", "7 4"),
     Curve("consensus_accuracy", "consensus", svg.INK, "ring", "1 3"),
     Curve("agreement", "agreement of the sites", svg.GREEN, "triangle", "2 4"),
 )

@@ -1,7 +1,7 @@
 """Reads and appends a run's `metrics.jsonl`: one JSON object a round.
 
 `round` (from 1) is required. Read by the figures, where present: `student_accuracy`,
-`hospital_accuracy` (mean over the hospitals that were read), `consensus_accuracy`, `agreement`
+`hospitals_accuracy` (mean over the hospitals that were read), `consensus_accuracy`, `agreement`
 (of the sites with each other), all in [0, 1]; `bytes_up` and `bytes_down` of the round.
 """
 

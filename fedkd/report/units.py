@@ -10,14 +10,12 @@ def size(count: float | None) -> str:
     """Bytes in decimal units: 512 B, 19 kB, 46.8 MB."""
     if count is None:
         return "-"
+    # Half a step below 1000 already rounds up to the next unit.
     for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= limit:
+        if count >= 0.9995 * limit:
             scaled = count / limit
-            return (
-                f"{scaled:.0f} {unit}"
-                if scaled >= 100 or (unit == "kB" and scaled >= 10)
-                else (f"{scaled:.1f} {unit}")
-            )
+            whole = scaled >= 100 or (unit == "kB" and scaled >= 10)
+            return f"{scaled:.0f} {unit}" if whole else f"{scaled:.1f} {unit}"
     return f"{count:.0f} B"
 
 

@@ -1,11 +1,17 @@
 """A hospital's own folder of yaml files, with a source that it wrote itself."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
-SOURCE = '''
+with warnings.catch_warnings():
+    # Typer 0.20, which flwr pins, imports names that click 8.5 calls deprecated.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import typer  # noqa: F401
+
+SOURCE = """
 from typing import Annotated, Literal
 from fedkd.knowledge import Aggregator, OneOf, Range
 from fedkd.knowledge.aggregate.mean import mean
@@ -20,7 +26,7 @@ def half_blind() -> Aggregator:
     return Aggregator(mean().init, combine)
 
 A_NUMBER = 3
-'''
+"""
 
 YAMLS = {
     "partition/iid": "_target_: parts_of_the_ward.ward\n",
@@ -50,12 +56,10 @@ YAMLS = {
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that `--config-dir` points at."""
-    modules = tmp_path / "modules"
-    modules.mkdir()
-    (modules / "parts_of_the_ward.py").write_text(SOURCE)
-    monkeypatch.syspath_prepend(str(modules))
-    sys.modules.pop("parts_of_the_ward", None)
+    """The folder that `--config-dir` points at; its code lies beside it."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "parts_of_the_ward", raising=False)
+    (tmp_path / "parts_of_the_ward.py").write_text(SOURCE)
     folder = tmp_path / "own"
     for name, text in YAMLS.items():
         file = folder / f"{name}.yaml"

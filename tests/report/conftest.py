@@ -70,9 +70,9 @@ def a_summary(hospitals: int = 5, **changed: Any) -> dict[str, Any]:
 
 
 ROUNDS = [
-    {"round": 1, "student_accuracy": 0.71, "hospital_accuracy": 0.55, "agreement": 0.62},
-    {"round": 2, "student_accuracy": 0.76, "hospital_accuracy": 0.66, "agreement": 0.78},
-    {"round": 3, "student_accuracy": 0.77, "hospital_accuracy": None, "agreement": 0.83},
+    {"round": 1, "student_accuracy": 0.71, "hospitals_accuracy": 0.55, "agreement": 0.62},
+    {"round": 2, "student_accuracy": 0.76, "hospitals_accuracy": 0.66, "agreement": 0.78},
+    {"round": 3, "student_accuracy": 0.77, "hospitals_accuracy": None, "agreement": 0.83},
 ]
 
 

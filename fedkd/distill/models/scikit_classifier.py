@@ -116,10 +116,11 @@ class ScikitClassifier:
         alone = len(np.unique(rows.labels)) == 1
         estimator = DummyClassifier(strategy="prior") if alone else clone(self.template)
         seed = int(rng.integers(0, 2**31 - 1))
-        set_to = {"random_state": seed, "n_jobs": 1}
-        names = estimator.get_params(deep=True)
-        chosen = {n: set_to[n.split("__")[-1]] for n in names if n.split("__")[-1] in set_to}
-        estimator.set_params(**chosen)
+        for name, value in estimator.get_params(deep=True).items():
+            if name.rpartition("__")[2] == "random_state":
+                estimator.set_params(**{name: seed})
+            if name.rpartition("__")[2] == "n_jobs" and value is not None:
+                estimator.set_params(**{name: 1})
         weights = {"sample_weight": rows.weights} if weighted and not alone else {}
         with threadpool_limits(1):
             return estimator.fit(rows.inputs, rows.labels, **weights)

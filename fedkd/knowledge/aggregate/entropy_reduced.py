@@ -9,8 +9,10 @@ from fedkd.knowledge.answers import Aggregator, Answers, Consensus, Memory, reme
 from fedkd.knowledge.ranges import Range
 
 
-def entropy_reduced(temperature: Annotated[float, Range(0.01, 10.0)] = 0.1) -> Aggregator:
+def entropy_reduced(temperature: Annotated[float, Range(0.01, 1.0)] = 0.1) -> Aggregator:
     """Softmax of the mean probabilities over `temperature`.
+
+    It sharpens while the temperature is small (0.1 is the paper's); near 1 it flattens instead.
 
     Source: Itahara, Nishio, Koda, Morikura and Yamamoto, 2020, Distillation-based semi-supervised
     federated learning (DS-FL), arXiv:2008.06180.

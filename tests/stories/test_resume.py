@@ -1,0 +1,112 @@
+"""A run that is killed at any named step goes on, and ends as an unbroken one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedkd.audit import Log
+from fedkd.audit.log import Entry
+from fedkd.cli.simulate import simulate_one
+from tests.stories.forked import forked, kill_oneself
+
+TINY = [
+    "data=digits",
+    "data.records=150",
+    "data.test_size=100",
+    "query.size=40",
+    "clients.count=3",
+    "clients.models=[mlp,random_forest]",
+    "rounds=2",
+    "training.local_epochs=2",
+    "training.lesson_epochs=1",
+    "student.model=logistic",
+    "student.epochs=2",
+]
+STEPS = [
+    ("server", "run.started"),
+    ("server", "queries.posed"),
+    ("server", "lesson.sent"),
+    ("server", "answers.admitted"),
+    ("server", "aggregate.computed"),
+    ("server", "student.updated"),
+    ("server", "run.ended"),
+    ("server", "evaluation.done"),
+    ("site-01", "dataset.registered"),
+    ("site-02", "budget.charged"),
+    ("site-02", "train.local"),
+    ("site-01", "release.outputs"),
+]
+
+
+def die_at(party: str, event: str, *, before: bool, time: int) -> None:
+    """Kills this process at the `time`-th append of `event` in `party`'s log."""
+    append = Log.append
+    seen: list[str] = []
+
+    def fatal(self: Log, key: str, type: str, body: Mapping[str, Any]) -> Entry:
+        hit = self.party == party and type == event and self.entry(key) is None
+        if hit:
+            seen.append(key)
+        if hit and before and len(seen) == time:
+            kill_oneself()
+        entry = append(self, key, type, body)
+        if hit and len(seen) == time:
+            kill_oneself()
+        return entry
+
+    Log.append = fatal  # type: ignore[method-assign]  # in a child that is about to die
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    summary = json.loads((run / "summary.json").read_text())
+    for changing in ("wall_s", "train_s"):
+        summary.pop(changing)
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for row in metrics:
+        row.pop("seconds")
+    with Log(run / "audit" / "server.sqlite", "server") as log:
+        answers = [entry.body["answers"] for entry in log.entries("answers.admitted")]
+    return {
+        "student": (run / "student.safetensors").read_bytes(),
+        "summary": summary,
+        "metrics": metrics,
+        "answers": answers,
+        "exchanged": sorted(path.name for path in (run / "exchange").iterdir()),
+    }
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    simulate_one([*TINY, f"out={run}"])
+    return outcome(run)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(("party", "event"), STEPS, ids=[" ".join(step) for step in STEPS])
+def test_a_run_killed_at_a_step_ends_as_an_unbroken_one(
+    party: str, event: str, before: bool, unbroken: dict[str, Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    once = event in ("run.started", "run.ended", "evaluation.done", "lesson.sent")
+    time = 1 if once or party != "server" else 2
+
+    def killed() -> None:
+        die_at(party, event, before=before, time=time)
+        simulate_one([*TINY, f"out={run}"])
+
+    assert forked(killed) == -9
+    assert not (run / "summary.json").exists()
+    assert forked(lambda: simulate_one([], resume=run)) == 0
+    assert outcome(run) == unbroken
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    simulate_one([*TINY, f"out={run}"])
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    simulate_one([], resume=run)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before

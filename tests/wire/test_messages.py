@@ -1,0 +1,472 @@
+"""Messages: each comes back as it was, and nothing else is taken for one."""
+
+import json
+from dataclasses import replace
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+import rfc8785
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedkd.knowledge import (
+    Digest,
+    Distributions,
+    Public,
+    QuerySet,
+    Synthetic,
+    WrongDigest,
+    digest_of_bytes,
+)
+from fedkd.wire import (
+    Answer,
+    Closed,
+    Envelope,
+    Malformed,
+    OtherVersion,
+    Plan,
+    Present,
+    Question,
+    Reason,
+    Refusal,
+    RollCall,
+    decode,
+    encode,
+    pack,
+    unpack,
+)
+from fedkd.wire.frames import DTYPES
+
+MOST = 1 << 20
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.isprintable)
+SITE = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,20}[A-Za-z0-9_-])?", fullmatch=True)
+COUNT = st.integers(0, 2**53 - 1)
+DIGEST = st.binary(max_size=4).map(digest_of_bytes)
+NUMBER = st.floats(0, 1e6) | st.integers(0, 1000).map(float)
+ENVELOPE = st.builds(
+    Envelope,
+    st.none() | st.text(max_size=20),
+    st.lists(st.text(max_size=20), max_size=3).map(tuple),
+)
+ORIGIN = st.builds(Public, TEXT, TEXT, TEXT) | st.builds(
+    Synthetic, TEXT, TEXT, COUNT, COUNT, st.lists(TEXT, max_size=2).map(tuple), st.none() | TEXT
+)
+PLAN = st.builds(
+    Plan,
+    COUNT,
+    COUNT,
+    st.integers(1, 10_000),
+    TEXT,
+    NUMBER,
+    NUMBER.filter(lambda number: number > 0),
+)
+
+
+@st.composite
+def lessons(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    probs = rng.dirichlet(np.ones(draw(st.integers(2, 4))), size=draw(st.integers(0, 3)))
+    return Distributions(probs.astype(draw(st.sampled_from(["<f4", "<f8"]))), draw(DIGEST))
+
+
+@st.composite
+def questions(draw):
+    shape = draw(hnp.array_shapes(max_dims=3, max_side=3))
+    inputs = hnp.arrays(st.sampled_from(DTYPES), shape)
+    return Question(
+        run=draw(TEXT),
+        round=draw(COUNT),
+        closing=draw(st.booleans()),
+        about=draw(DIGEST),
+        origin=draw(ORIGIN),
+        size=shape[0],
+        queries=draw(st.none() | inputs),
+        lesson=draw(st.none() | lessons()),
+        plan=draw(PLAN),
+        codec=draw(TEXT),
+        envelope=draw(ENVELOPE),
+    )
+
+
+CODED = st.dictionaries(
+    st.text(min_size=1, max_size=6),
+    hnp.arrays(st.sampled_from(DTYPES), hnp.array_shapes(max_dims=2, min_side=0, max_side=3)),
+    min_size=1,
+    max_size=3,
+)
+MESSAGES = st.one_of(
+    st.builds(RollCall, TEXT, ENVELOPE),
+    st.builds(Present, SITE, TEXT, TEXT, ENVELOPE),
+    questions(),
+    st.builds(Answer, SITE, TEXT, COUNT, DIGEST, DIGEST, TEXT, CODED, ENVELOPE),
+    st.builds(Closed, SITE, TEXT, COUNT, DIGEST, ENVELOPE),
+    st.builds(Refusal, SITE, TEXT, COUNT, st.sampled_from(Reason), ENVELOPE),
+)
+
+
+def a_question(**other):
+    inputs = np.arange(6, dtype=np.uint8).reshape(3, 2)
+    queries = QuerySet(inputs, Synthetic("procedural", "sha256:aa", 0, 0))
+    lesson = Distributions(np.full((2, 2), 0.5, dtype=np.float32), digest_of_bytes(b"before"))
+    question = Question(
+        run="run",
+        round=1,
+        closing=False,
+        about=queries.digest,
+        origin=queries.origin,
+        size=3,
+        queries=inputs,
+        lesson=lesson,
+        plan=Plan(1, 2, 32, "kl", 1.0, 0.5),
+        codec="float32",
+        envelope=Envelope("note\n", ("one", "two")),
+    )
+    return replace(question, **other)
+
+
+ABOUT = digest_of_bytes(b"about")
+EXAMPLES = [
+    RollCall("run"),
+    Present("site-1", "run", "fedkd 0.1.0", Envelope("a checkpoint", ("c",))),
+    a_question(),
+    a_question(queries=None, lesson=None, closing=True, origin=Public("n", "l", "d")),
+    Answer("site-1", "run", 1, ABOUT, ABOUT, "float32", {"probs": np.full((2, 2), 0.5, "<f4")}),
+    Closed("site-1", "run", 2, ABOUT),
+    Refusal("site-1", "run", 2, Reason.BUDGET_EXHAUSTED),
+]
+BODIES = [encode(message) for message in EXAMPLES]
+KINDS = pytest.mark.parametrize("body", BODIES, ids=[type(it).__name__ for it in EXAMPLES])
+
+
+def same(one, two):
+    """Equal in every field; arrays by type, shape and bytes."""
+    if isinstance(one, np.ndarray):
+        return (one.dtype, one.shape, one.tobytes()) == (two.dtype, two.shape, two.tobytes())
+    if isinstance(one, Distributions):
+        return one.digest == two.digest
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same(one[name], two[name]) for name in one)
+    return type(one) is type(two) and one == two
+
+
+def respelt(body, **changes):
+    """The same arrays behind a header with other values; `...` takes a field out."""
+    header, arrays = unpack(body, MOST)
+    header.update(changes)
+    return pack({name: value for name, value in header.items() if value is not ...}, arrays)
+
+
+def taken_or_malformed(body):
+    """The only two things that may happen to bytes."""
+    try:
+        message = decode(body, MOST)
+    except Malformed:
+        return
+    assert encode(message) == body
+
+
+@given(MESSAGES)
+def test_every_message_comes_back(message):
+    body = encode(message)
+    found = decode(body, MOST)
+    assert type(found) is type(message)
+    for name in message.__dataclass_fields__:
+        assert same(getattr(message, name), getattr(found, name)), name
+    assert encode(found) == body
+
+
+@KINDS
+def test_every_shorter_or_longer_body_is_malformed(body):
+    for end in range(len(body)):
+        with pytest.raises(Malformed):
+            decode(body[:end], MOST)
+    for more in (b"\x00", b" ", b"\n", body):
+        with pytest.raises(Malformed):
+            decode(body + more, MOST)
+
+
+@KINDS
+def test_every_flipped_byte_is_malformed_or_another_message(body):
+    for place in range(len(body)):
+        for mask in (0x01, 0x20, 0x80):
+            flipped = body[:place] + bytes([body[place] ^ mask]) + body[place + 1 :]
+            taken_or_malformed(flipped)
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(BODIES), st.data())
+def test_every_mutation_is_malformed_or_another_message(body, data):
+    mutated = bytearray(body)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(mutated)))
+        end = min(len(mutated), start + data.draw(st.integers(0, 6)))
+        mutated[start:end] = data.draw(st.binary(max_size=6))
+    taken_or_malformed(bytes(mutated))
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(BODIES), st.data())
+def test_every_other_value_in_a_header_is_malformed_or_another_message(body, data):
+    header, arrays = unpack(body, MOST)
+    name = data.draw(st.sampled_from(sorted(header)))
+    anything = st.recursive(
+        st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+        max_leaves=4,
+    )
+    header[name] = data.draw(anything)
+    taken_or_malformed(pack(header, arrays))
+
+
+@settings(max_examples=150)
+@given(st.binary(max_size=200), st.booleans())
+def test_noise_is_malformed(noise, framed):
+    taken_or_malformed(b"fedkd/1\n" + len(noise).to_bytes(4, "little") + noise if framed else noise)
+
+
+@KINDS
+def test_a_missing_field_is_malformed(body):
+    for name in unpack(body, MOST)[0]:
+        with pytest.raises(Malformed):
+            decode(respelt(body, **{name: ...}), MOST)
+
+
+@KINDS
+def test_a_foreign_field_or_array_is_malformed(body):
+    header, arrays = unpack(body, MOST)
+    for name in ("_target_", "arrays2", "coded", "queries", "weights", "loss"):
+        with pytest.raises(Malformed):
+            decode(respelt(body, **{name: "os.system"}), MOST)
+    for name in ("weights", "gradient", "zz"):
+        with pytest.raises(Malformed):
+            decode(pack(header, {**arrays, name: np.zeros(1)}), MOST)
+
+
+@pytest.mark.parametrize("kind", ["other", "Question", "", None, 1, [], {}, ["question"]], ids=repr)
+def test_a_kind_that_is_not_in_the_list_is_malformed(kind):
+    for body in BODIES:
+        with pytest.raises(Malformed):
+            decode(respelt(body, kind=kind), MOST)
+
+
+@KINDS
+def test_a_message_under_another_kind_is_malformed(body):
+    own = unpack(body, MOST)[0]["kind"]
+    for kind in {"roll_call", "present", "question", "answer", "closed", "refusal"} - {own}:
+        with pytest.raises(Malformed):
+            decode(respelt(body, kind=kind), MOST)
+
+
+@pytest.mark.parametrize("version", [0, 2, -1])
+def test_another_version_is_told_apart(version):
+    with pytest.raises(OtherVersion):
+        decode(respelt(BODIES[0], v=version), MOST)
+
+
+@pytest.mark.parametrize("version", [True, "1", None, [1], 1.5])
+def test_a_version_that_is_no_number_is_malformed(version):
+    with pytest.raises(Malformed):
+        decode(respelt(BODIES[0], v=version), MOST)
+
+
+PLAIN_PLAN = json.loads(rfc8785.dumps(unpack(BODIES[2], MOST)[0]["plan"]))
+PLAIN_ORIGIN = unpack(BODIES[2], MOST)[0]["origin"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"round": True},
+        {"round": -1},
+        {"round": 0.5},
+        {"round": "1"},
+        {"size": 0},
+        {"size": 2},
+        {"size": 4},
+        {"size": True},
+        {"closing": 0},
+        {"closing": 1},
+        {"closing": None},
+        {"run": ""},
+        {"run": "a" * 257},
+        {"run": "a\nb"},
+        {"run": "a\x00"},
+        {"run": "\u202enur"},
+        {"about": "sha256:" + "A" * 64},
+        {"about": "sha256:" + "a" * 63},
+        {"about": "sha256:" + "a" * 64 + "\n"},
+        {"about": "md5:" + "a" * 64},
+        {"about": "sha256:" + "\u0661" * 64},
+        {"lesson": None},
+        {"lesson": "sha256:"},
+        {"lesson": 0},
+        {"origin": None},
+        {"origin": []},
+        {"origin": {**PLAIN_ORIGIN, "parents": "ab"}},
+        {"origin": {**PLAIN_ORIGIN, "seed": True}},
+        {"origin": {k: v for k, v in PLAIN_ORIGIN.items() if k != "parents"}},
+        {"origin": {**PLAIN_ORIGIN, "_target_": "os.system"}},
+        {"plan": None},
+        {"plan": []},
+        {"plan": {**PLAIN_PLAN, "more": 1}},
+        {"plan": {**PLAIN_PLAN, "batch": 0}},
+        {"plan": {**PLAIN_PLAN, "local_epochs": -1}},
+        {"plan": {**PLAIN_PLAN, "local_epochs": True}},
+        {"plan": {**PLAIN_PLAN, "temperature": 0}},
+        {"plan": {**PLAIN_PLAN, "temperature": -1}},
+        {"plan": {**PLAIN_PLAN, "temperature": "1"}},
+        {"plan": {**PLAIN_PLAN, "loss_weight": True}},
+        {"plan": {**PLAIN_PLAN, "loss_weight": -0.1}},
+        {"plan": {**PLAIN_PLAN, "loss_weight": 1e7}},
+        {"plan": {**PLAIN_PLAN, "loss": {"_target_": "os.system"}}},
+        {"envelope": None},
+        {"envelope": {"checkpoint": None}},
+        {"envelope": {"checkpoint": 1, "cosignatures": []}},
+        {"envelope": {"checkpoint": "a" * 8193, "cosignatures": []}},
+        {"envelope": {"checkpoint": None, "cosignatures": "ab"}},
+        {"envelope": {"checkpoint": None, "cosignatures": [1]}},
+        {"envelope": {"checkpoint": None, "cosignatures": ["a"] * 65}},
+        {"envelope": {"checkpoint": None, "cosignatures": [], "more": 1}},
+    ],
+    ids=lambda changes: str(changes)[:60],
+)
+def test_a_question_with_a_wrong_field_is_malformed(changes):
+    with pytest.raises(Malformed):
+        decode(respelt(BODIES[2], **changes), MOST)
+
+
+@pytest.mark.parametrize("reason", ["", "other", "Smith John", None, 1, [], ["failed"], "FAILED"])
+def test_a_refusal_carries_words_of_the_list_alone(reason):
+    with pytest.raises(Malformed):
+        decode(respelt(BODIES[-1], reason=reason), MOST)
+    with pytest.raises(Malformed):
+        Refusal("site-1", "run", 0, reason)
+
+
+@pytest.mark.parametrize(
+    "site",
+    [
+        "",
+        ".",
+        "..",
+        "../../etc",
+        "a/b",
+        "a\\b",
+        "/root",
+        ".hidden",
+        "-rf",
+        " a",
+        "a ",
+        "a.",
+        "a\n",
+        "c:x",
+        "~",
+        "a\x00",
+        "\u0430dam",
+        "a" * 65,
+        None,
+        1,
+    ],
+    ids=repr,
+)
+def test_a_site_is_no_path_and_looks_like_no_other(site):
+    for body in (
+        body for body, message in zip(BODIES, EXAMPLES, strict=True) if hasattr(message, "site")
+    ):
+        with pytest.raises(Malformed):
+            decode(respelt(body, site=site), MOST)
+    with pytest.raises(Malformed):
+        Closed(site, "run", 0, ABOUT)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "..\\x", "~", "a\x00b"])
+def test_names_like_paths_are_only_names(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = replace(EXAMPLES[4], coded={name: np.zeros(1)})
+    assert list(decode(encode(answer), MOST).coded) == [name]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1, 0.75], ids=str)
+def test_a_lesson_that_is_no_distribution_is_malformed(value):
+    header, arrays = unpack(BODIES[2], MOST)
+    lesson = arrays["lesson"].copy()
+    lesson[0, 0] = value
+    with pytest.raises(Malformed):
+        decode(pack(header, {**arrays, "lesson": lesson}), MOST)
+    for wrong in (lesson[0], lesson[:, :1], arrays["lesson"].astype("<u2")):
+        with pytest.raises(Malformed):
+            decode(pack(header, {**arrays, "lesson": wrong}), MOST)
+
+
+def test_a_lesson_and_its_digest_come_together():
+    header, arrays = unpack(BODIES[2], MOST)
+    with pytest.raises(Malformed):
+        decode(pack(header, {"queries": arrays["queries"]}), MOST)
+
+
+def test_an_answer_without_numbers_is_malformed():
+    header, arrays = unpack(BODIES[4], MOST)
+    with pytest.raises(Malformed):
+        decode(pack(header, {}), MOST)
+    with pytest.raises(Malformed):
+        decode(pack(header, {"coded.": np.zeros(1)}), MOST)
+    with pytest.raises(Malformed):
+        decode(pack(header, {"probs": arrays["coded.probs"]}), MOST)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RollCall(""),
+        lambda: RollCall("run", Envelope("a" * 10_000)),
+        lambda: Closed("site-1", "run", -1, ABOUT),
+        lambda: Closed("site-1", "run", 1.0, ABOUT),
+        lambda: Closed("site-1", "run", 0, Digest("sha256:")),
+        lambda: replace(EXAMPLES[4], coded={}),
+        lambda: replace(EXAMPLES[4], codec=""),
+        lambda: a_question(size=2),
+        lambda: a_question(size=0, queries=None),
+        lambda: a_question(lesson=Distributions(np.full((1, 2), 0.5), Digest("x"))),
+        lambda: Plan(1, 1, 0, "kl", 1.0, 1.0),
+        lambda: Plan(1, 1, 1, "kl", float("nan"), 1.0),
+        lambda: Plan(1, 1, 1, "kl", 1.0, float("inf")),
+    ],
+)
+def test_what_could_not_be_read_is_not_even_made(make):
+    with pytest.raises(Malformed):
+        make()
+
+
+def test_the_key_names_run_round_queries_and_lesson_and_nothing_else():
+    question = a_question()
+    lesson = Distributions(np.array([[0.25, 0.75]]), ABOUT)
+    others = [
+        a_question(run="other"),
+        a_question(round=2),
+        a_question(about=ABOUT),
+        a_question(lesson=lesson),
+        a_question(lesson=None),
+    ]
+    assert len({question.key, *(other.key for other in others)}) == 6
+    alike = [a_question(queries=None), a_question(envelope=Envelope()), decode(BODIES[2], MOST)]
+    assert {other.key for other in alike} == {question.key}
+
+
+def test_a_question_brings_the_queries_that_it_names_or_none():
+    assert a_question().query_set().digest == a_question().about
+    with pytest.raises(WrongDigest):
+        a_question(about=ABOUT).query_set()
+    with pytest.raises(WrongDigest):
+        a_question(queries=None).query_set()
+
+
+def test_golden_bytes_of_a_roll_call():
+    body = (
+        b'fedkd/1\na\x00\x00\x00{"arrays":[],"envelope":{"checkpoint":null,"cosignatures":[]},'
+        b'"kind":"roll_call","run":"r","v":1}'
+    )
+    assert encode(RollCall("r")) == body
+    assert decode(body, MOST) == RollCall("r")
