@@ -280,7 +280,7 @@ def _parsed(overrides: Sequence[str], loader: "ConfigLoaderImpl") -> list["Overr
                 "key=value, with brackets and quotes closed",
                 "a list is key=[a,b], a text with special signs is key='\"text\"'",
             ) from error
-        pass
+        _refuse_strange(parsed[-1], text)
     return parsed
 
 

@@ -1,15 +1,9 @@
 """A hospital's own folder of yaml files, with a source that it wrote itself."""
 
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
-
-with warnings.catch_warnings():
-    # Typer 0.20, which flwr pins, imports names that click 8.5 calls deprecated.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import typer  # noqa: F401
 
 SOURCE = """
 from typing import Annotated, Literal
