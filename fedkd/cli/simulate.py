@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from fedkd.knowledge import BadInput
 
 if TYPE_CHECKING:
     from fedkd.cli.run import Run
+    from fedkd.report import Run as Figures
 
 
 def simulate(
@@ -55,6 +57,36 @@ def simulate_one(
     if not summary.exists():
         _run_engine(run)
     return run, read_summary(summary)
+
+
+def simulate_in_python(overrides: Mapping[str, Any], config_dir: Path | None) -> "Figures":
+    """`fedkd.simulate`: the command's work, from Python values, without its table."""
+    from fedkd.report import load
+
+    run, _ = simulate_one(list(_as_overrides("", overrides)), config_dir=config_dir)
+    return load(run.folder)
+
+
+def _as_overrides(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _as_overrides(f"{prefix}{key}.", value)
+        else:
+            yield f"{prefix}{key}={_as_text(value)}"
+
+
+def _as_text(value: Any) -> str:
+    """A Python value in Hydra's grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_as_text, value)) + "]"
+    quoted = str(value).replace("\\", "\\\\").replace("'", "\\'")
+    return str(value) if re.fullmatch(r"[A-Za-z_][\w-]*", str(value)) else f"'{quoted}'"
 
 
 def _resumed(folder: Path, overrides: Sequence[str], open_run: Any) -> "Run":

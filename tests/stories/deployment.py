@@ -72,6 +72,13 @@ class Deployment:
                           seconds=seconds)  # fmt: skip
         return done.stdout + done.stderr
 
+    def wait_for(self, path: Path, seconds: float = 30.0) -> bool:
+        """Whether `path` appears within `seconds`."""
+        until = time.monotonic() + seconds
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(0.2)
+        return path.exists()
+
     def _certificates(self) -> None:
         authority = trustme.CA()
         leaf = authority.issue_cert("localhost", "127.0.0.1")

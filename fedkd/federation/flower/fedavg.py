@@ -79,7 +79,7 @@ def fedavg(
 
     logger = logging.getLogger("flwr")
     level = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.ERROR)
     try:
         strategy = FedAvg(
             fraction_train=1.0,

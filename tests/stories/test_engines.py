@@ -1,0 +1,85 @@
+"""The same two app objects on three engines, and the same student to the last bit on each."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedkd.audit import Log
+from fedkd.cli.configuration import compose
+from fedkd.cli.run import prepare
+from fedkd.cli.simulate import simulate_one
+from tests.stories.deployment import Deployment
+from tests.stories.forked import forked
+
+FOUR = [
+    "data=digits",
+    "data.records=160",
+    "data.test_size=100",
+    "query.size=40",
+    "clients.count=4",
+    "clients.models=[mlp,cnn,random_forest,gradient_boosting]",
+    "rounds=2",
+    "training.local_epochs=2",
+    "training.lesson_epochs=1",
+    "student.epochs=2",
+]
+TWO = [word for word in FOUR if not word.startswith("clients")] + [
+    "clients.count=2",
+    "clients.models=[cnn,random_forest]",
+]
+
+
+def said(run: Path) -> dict[str, Any]:
+    """What must not depend on the engine."""
+    summary = json.loads((run / "summary.json").read_text())
+    with Log(run / "audit" / "server.sqlite", "server") as log:
+        answers = [entry.body["answers"] for entry in log.entries("answers.admitted")]
+    return {
+        "student": (run / "student.safetensors").read_bytes(),
+        "figures": summary["student"],
+        "clients": summary["clients"],
+        "bytes": (summary["bytes_up"], summary["bytes_down"]),
+        "answers": answers,
+    }
+
+
+def in_process(tmp_path: Path, overrides: list[str]) -> dict[str, Any]:
+    run = tmp_path / "in-process"
+    assert forked(lambda: simulate_one([*overrides, f"out={run}"])) == 0
+    return said(run)
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_student_and_leaves_no_process_behind(tmp_path: Path) -> None:
+    run = tmp_path / "ray"
+    assert forked(lambda: simulate_one([*FOUR, "engine=ray", f"out={run}"])) == 0
+    assert said(run) == in_process(tmp_path, FOUR)
+    assert left_behind(str(run)) == []
+
+
+@pytest.mark.slow
+def test_a_deployment_over_tls_gives_the_same_student(tmp_path: Path) -> None:
+    run, folder = tmp_path / "deployed", tmp_path / "deployment"
+    run.mkdir()
+    folder.mkdir()
+    prepared = prepare(run, compose(TWO))
+    with Deployment(folder, prepared.sites) as deployment:
+        deployment.run(run)
+        finished = deployment.wait_for(run / "summary.json")
+        assert finished, deployment.logs()
+    assert said(run) == in_process(tmp_path, TWO)
+    assert left_behind(str(folder)) == []
+
+
+def left_behind(mark: str) -> list[str]:
+    """Command lines of processes that still run and name `mark`, or are Ray's."""
+    listed = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True)
+    return [
+        line
+        for line in listed.stdout.splitlines()
+        if (mark in line or "raylet" in line) and " Z" not in line and str(os.getpid()) not in line
+    ]
