@@ -8,7 +8,7 @@ WITH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 
 # Stamps: nothing is installed again while what they depend on has not changed.
 MADE := $(VENV)/.made
@@ -65,9 +65,11 @@ $(MADE):
 	@touch $@
 
 $(FOR_RUNS): $(MADE) pyproject.toml constraints.txt
+	@echo "installing what a run needs into $(VENV); the first time this takes minutes" >&2
 	$(INSTALL) -e .
 	@touch $@
 
 $(FOR_WORK): $(MADE) pyproject.toml constraints.txt
+	@echo "installing what developing needs into $(VENV); the first time this takes minutes" >&2
 	$(INSTALL) -e '.[dev]'
 	@touch $@ $(FOR_RUNS)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from fedkd.audit import Log
-from fedkd.cli.run import BEGAN, versions
+from fedkd.cli.run import began, versions
 from fedkd.federation.baselines import chosen_fedavg, pooled, weights_bytes
 from fedkd.federation.checkpoint import Checkpoint, ServerFolder
 from fedkd.federation.cohorts import fit_alike
@@ -75,7 +75,7 @@ def examine(run: "Run") -> dict[str, Any]:
         "fedavg_bytes": _fedavg_bytes(weights_bytes(reference), len(run.sites), state.round),
         **compared,
         "query_set": _query_set(run),
-        "wall_s": time.perf_counter() - BEGAN,
+        "wall_s": time.perf_counter() - began(run.folder),
         "train_s": trained + alone_seconds + baseline_seconds,
         "engine": run.config["engine"],
         "versions": versions(),
@@ -128,6 +128,7 @@ def _baselines(run: "Run") -> tuple[dict[str, Any], float]:
         learning_rate=training["learning_rate"],
         weight_decay=training["weight_decay"],
     )
+    rates = options["fedavg_learning_rates"] or [plan.learning_rate, 3 * plan.learning_rate]
     sites = run.sites
     validation = pooled_validation(list(sites.values()))
     made: dict[str, Any] = {"pooled": pooled(run.reference(), sites, plan, seed=config["seed"])}
@@ -139,7 +140,7 @@ def _baselines(run: "Run") -> tuple[dict[str, Any], float]:
             validation,
             rounds=config["rounds"],
             most_rounds=options["fedavg_rounds"],
-            learning_rates=options["fedavg_learning_rates"],
+            learning_rates=rates,
             local_epochs=options["fedavg_local_epochs"],
             seed=config["seed"],
         )

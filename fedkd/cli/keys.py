@@ -64,7 +64,7 @@ class Baselines:
 
     enabled: bool
     fedavg_rounds: Positive
-    fedavg_learning_rates: list[Rate]
+    fedavg_learning_rates: list[Rate] | None
     fedavg_local_epochs: list[Positive]
 
 
@@ -76,7 +76,7 @@ class Configuration:
     rounds: Positive
     out: str | None
     engine: Annotated[str, OneOf(("inprocess", "ray"))]
-    device: str
+    device: Annotated[str, OneOf(("cpu",))]  # others are not tried
     quorum: Annotated[float, Range(0.01, 1.0)]
     deadline: Annotated[float, Range(0.1, None)]
     sites: Sites

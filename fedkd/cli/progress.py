@@ -9,12 +9,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from fedkd.cli.simulate import QUIET
 from fedkd.distill import Classifier
 from fedkd.federation.asking import Reply
 from fedkd.federation.rounds import Watch
-
-QUIET = "FEDKD_QUIET"
-"""Set: no progress at all (for a program that runs a program)."""
 
 
 class Watching:

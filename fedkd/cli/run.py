@@ -3,7 +3,6 @@
 import logging
 import platform
 import secrets
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkd import __version__
-from fedkd.cli.configuration import compose, part
+from fedkd.cli.configuration import compose, part, with_user_code
 from fedkd.data import Dataset
-from fedkd.federation.building import Workshop
+from fedkd.federation.building import Workshop, instantiate
 from fedkd.federation.dealing import Cut, cut, deal
 from fedkd.federation.durable import read_json, write_bytes, write_json
 from fedkd.federation.site import Accepts, SiteSettings
@@ -29,14 +28,6 @@ if TYPE_CHECKING:
 
 SOURCE_EXTRAS = ("records", "validation", "test_size", "reference_model")
 LOSS_EXTRAS = ("weight", "temperature")
-BEGAN = time.perf_counter()
-
-
-def instantiate(spec: Mapping[str, Any]) -> Any:
-    """The part that a yaml's spec names, with plain lists and dicts as arguments."""
-    import hydra.utils
-
-    return hydra.utils.instantiate(dict(spec), _convert_="all")
 
 
 def without(spec: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
@@ -81,11 +72,12 @@ def prepare(folder: Path, config: dict[str, Any], config_dir: Path | None = None
     """Makes a run of an empty folder: the configuration is written down, the sites are founded."""
     from omegaconf import OmegaConf
 
-    _with_user_code(config_dir)
+    began(folder)
+    with_user_code(config_dir)
     config = _anchored(config)
-    _check_together(config)
-    write_bytes(folder / "config.yaml", OmegaConf.to_yaml(config).encode())
     run = Run(folder, config, secrets.token_hex(8), _parts(config, config_dir), config_dir)
+    run.check()
+    write_bytes(folder / "config.yaml", OmegaConf.to_yaml(config).encode())
     deal(
         run.cut(),
         run.sites_dir,
@@ -102,6 +94,7 @@ def open_run(out: str, overrides: str = "") -> "Run":
     if not out:
         raise BadInput("no out", "the folder of the run", 'add out="..." to the run config')
     folder = Path(out)
+    began(folder)
     if not (folder / "run.json").exists():
         import shlex
 
@@ -113,7 +106,7 @@ def open_run(out: str, overrides: str = "") -> "Run":
     kept = read_json(folder / "run.json")
     read: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     user = Path(kept["config_dir"]) if kept["config_dir"] else None
-    _with_user_code(user)
+    with_user_code(user)
     return Run(folder.resolve(), read, kept["run"], kept["parts"], user)
 
 
@@ -126,13 +119,21 @@ class Run:
     id: str
     parts: dict[str, dict[str, Any]]
     config_dir: Path | None
-    build: Workshop = field(default_factory=lambda: Workshop(instantiate))
+    build: Workshop = field(default_factory=Workshop)
 
     @property
     def sites_dir(self) -> Path:
         """Where the sites' folders are."""
         named = self.config["sites"]["dir"]
         return Path(named) if named else self.folder / "sites"
+
+    def check(self) -> None:
+        """Makes every part once, before anything is written: `BadInput` for what does not fit."""
+        self.cut()
+        self.rules()
+        for name in self.parts:
+            if "/" not in name:
+                self.model(name)
 
     def keep(self) -> None:
         """Writes `run.json`, the last step of a run's making: without it there is no run."""
@@ -352,6 +353,14 @@ class Run:
         return examine(self)
 
 
+_BEGAN: dict[Path, float] = {}
+
+
+def began(folder: Path) -> float:
+    """When this process first touched the run in `folder` (time.perf_counter)."""
+    return _BEGAN.setdefault(folder.resolve(), time.perf_counter())
+
+
 _CUTS: dict[str, Cut] = {}
 
 
@@ -391,31 +400,6 @@ def _anchored(config: dict[str, Any]) -> dict[str, Any]:
     return anchored
 
 
-def _check_together(config: Mapping[str, Any]) -> None:
-    """What no single key shows: keys that do not go together."""
-    if config["lesson"]["kind"] == "minimum_subtracted" and config["choices"]["gate"] == "none":
-        raise BadInput(
-            "lesson=minimum_subtracted with gate=none", "a gate", "use lesson=plain, or a gate"
-        )
-    if config["query"]["kind"] == "synthetic" and not config["generator"]:
-        raise BadInput(
-            "query=synthetic without a generator",
-            "generator=procedural for images, generator=dictionary for tables",
-        )
-    if config["query"]["kind"] == "mismatched" and not config["query"].get("data"):
-        raise BadInput(
-            "query=mismatched without query.data",
-            "the name of another data yaml, with query.path where its files are",
-            "for example query.data=kmnist query.path=...",
-        )
-    if config["device"] != "cpu":
-        _check_device(config["device"], config["engine"])
-
-
-def _check_device(device: str, engine: str) -> None:
-    raise BadInput(f"device={device}", "cpu", "other devices are not tried yet")
-
-
 def _parts(config: Mapping[str, Any], config_dir: Path | None) -> dict[str, dict[str, Any]]:
     """The specs of every yaml that is named inside a key: models, and the other data set."""
     names = {*config["clients"]["models"], config["student"]["model"]}
@@ -425,13 +409,6 @@ def _parts(config: Mapping[str, Any], config_dir: Path | None) -> dict[str, dict
     if config["query"]["kind"] == "mismatched" and other:
         parts[f"data/{other}"] = part("data", other, config_dir)
     return parts
-
-
-def _with_user_code(config_dir: Path | None) -> None:
-    """Lets a user's yaml name code that lies beside it."""
-    for folder in [] if config_dir is None else [config_dir.resolve(), config_dir.resolve().parent]:
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
 
 
 def quiet_flower() -> None:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from fedkd.report import Run as Figures
 
 
+QUIET = "FEDKD_QUIET"
+"""Set: no progress at all (for a program that runs a program)."""
+
+
 def simulate(
     overrides: Sequence[str],
     *,
@@ -28,7 +32,6 @@ def simulate(
     """The command: runs, prints the table (or the summary), returns the exit code."""
     if multirun:
         return _sweep(overrides, config_dir, as_json)
-    print(_first_line(resume), file=sys.stderr, flush=True)
     run, summary = simulate_one(overrides, resume=resume, config_dir=config_dir)
     if as_json:
         print(json.dumps(summary, indent=2))
@@ -50,9 +53,11 @@ def simulate_one(
 
     if resume is None:
         config = compose(overrides, config_dir)
+        _say("fedkd: founding the hospitals")
         run = prepare(new_folder(config["out"]), config, config_dir)
     else:
         run = _resumed(resume, overrides, open_run)
+        _say(f"fedkd: going on with {resume}")
     summary = run.folder / "summary.json"
     if not summary.exists():
         _run_engine(run)
@@ -172,8 +177,9 @@ def _sweep(overrides: Sequence[str], config_dir: Path | None, as_json: bool) -> 
     return 0
 
 
-def _first_line(resume: Path | None) -> str:
-    return f"fedkd: going on with {resume}" if resume else "fedkd: founding the hospitals"
+def _say(line: str) -> None:
+    if not os.environ.get(QUIET):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _next_command(run: "Run") -> str:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from fedkd.data import Records
 from fedkd.distill import Classifier, LearningPlan, Rng
 from fedkd.federation.learning import Task
-from fedkd.federation.participant import Participant, Refused, open_participant
+from fedkd.federation.participant import Participant, open_participant
 from fedkd.federation.site import Build
 from fedkd.wire import Malformed, Question, decode
 
@@ -27,14 +27,15 @@ def train_together(bodies: Mapping[Path, bytes], build: Build) -> None:
     while pending:
         waiting: list[tuple[Participant, Task]] = []
         for folder, asked in list(pending.items()):
-            participant = open_participant(folder, build)
-            task = _task(participant, asked)
-            if task is None:
+            one = _next(folder, asked, build)
+            if one is None:
                 del pending[folder]
             else:
-                waiting.append((participant, task))
+                waiting.append(one)
         for group in _alike(waiting):
-            _fit(group)
+            if not _fit(group):
+                for participant, _ in group:
+                    del pending[participant.site.folder]
 
 
 def _question(body: bytes) -> Question | None:
@@ -45,11 +46,14 @@ def _question(body: bytes) -> Question | None:
     return message if isinstance(message, Question) else None
 
 
-def _task(participant: Participant, asked: Question) -> Task | None:
+def _next(folder: Path, asked: Question, build: Build) -> tuple[Participant, Task] | None:
     try:
-        return participant.next_task(asked)
-    except (Refused, ValueError, OSError):
+        participant = open_participant(folder, build)
+        participant.check(asked)
+        task = participant.next_task(asked)
+    except Exception:
         return None  # the site will say so itself, in its turn
+    return None if task is None else (participant, task)
 
 
 def _alike(waiting: Iterable[tuple[Participant, Task]]) -> list[list[tuple[Participant, Task]]]:
@@ -62,21 +66,26 @@ def _alike(waiting: Iterable[tuple[Participant, Task]]) -> list[list[tuple[Parti
     return list(groups.values())
 
 
-def _fit(group: list[tuple[Participant, Task]]) -> None:
+def _fit(group: list[tuple[Participant, Task]]) -> bool:
+    """Whether the group was trained; where one fails each site trains in its own turn."""
     from fedkd.distill import fit_cohort
 
     tasks = [task for _, task in group]
     began = time.perf_counter()
-    fitted = fit_cohort(
-        [task.start for task in tasks],
-        [task.records for task in tasks],
-        [task.lesson for task in tasks],
-        tasks[0].plan,
-        [task.rng for task in tasks],
-    )
+    try:
+        fitted = fit_cohort(
+            [task.start for task in tasks],
+            [task.records for task in tasks],
+            [task.lesson for task in tasks],
+            tasks[0].plan,
+            [task.rng for task in tasks],
+        )
+    except Exception:
+        return False
     share = (time.perf_counter() - began) / len(group)
     for (participant, task), model in zip(group, fitted, strict=True):
         participant.learner.keep(task, model, share)
+    return True
 
 
 def fit_alike(tasks: Mapping[str, Alone]) -> dict[str, Classifier]:

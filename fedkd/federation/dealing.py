@@ -12,6 +12,9 @@ from fedkd.federation.randomness import SERVER, stream
 from fedkd.federation.site import SiteSettings, found_site
 from fedkd.knowledge import Array, BadInput, Public, QuerySet, digest_of_arrays
 
+TAKEN = (SERVER, "server", "unknown")
+"""Names that stand for somebody else: the server, its log, and a node that has no site."""
+
 Partitioner = Callable[[Records, int | None, np.random.Generator], Mapping[str, Array]]
 
 
@@ -71,9 +74,9 @@ def deal(
 
 def _check_name(site: str) -> None:
     fine = 0 < len(site) <= 64 and all(sign.isalnum() or sign in "-_." for sign in site)
-    if not fine or site[0] == "." or site == SERVER:
+    if not fine or site[0] == "." or site in TAKEN:
         raise BadInput(
             f"a site named {site!r}",
-            "1 to 64 letters, digits, '-', '_' or '.', not beginning with '.'",
+            f"1 to 64 letters, digits, '-', '_' or '.', not beginning with '.', none of {TAKEN}",
             "rename it in the site column",
         )

@@ -1,5 +1,6 @@
 """Plays faults on the way between server and sites: silence, lateness, crashes, nonsense."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -30,15 +31,15 @@ def faulty(
     if kind == "none":
         return ask
 
+    hits: dict[int, set[str]] = {}  # a site that is asked again in a round is hit again
+
     def asked(
         bodies: Mapping[str, bytes], on_reply: Callable[[Reply], None], *, round: int
     ) -> list[Reply]:
-        hit: set[str] = set()
-        if rounds is None or round in rounds:
-            sites = sorted(bodies)
-            rng = stream(seed, SERVER, round, "faults")
-            count = int(np.ceil(fraction * len(sites)))
-            hit = set(rng.choice(sites, size=count, replace=False).tolist())
+        if round not in hits:
+            here = rounds is None or round in rounds
+            hits[round] = _drawn(sorted(bodies), fraction if here else 0.0, seed, round)
+        hit = hits[round]
         reached = {
             site: body
             for site, body in bodies.items()
@@ -56,6 +57,12 @@ def faulty(
         return sorted(replies, key=lambda reply: reply.site)
 
     return asked
+
+
+def _drawn(sites: Sequence[str], fraction: float, seed: int, number: int) -> set[str]:
+    count = math.ceil(round(fraction * len(sites), 9))  # 0.07 of 100 is 7, not 8
+    rng = stream(seed, SERVER, number, "faults")
+    return set(rng.choice(sites, size=count, replace=False).tolist())
 
 
 def _spoilt(reply: Reply, kind: Kind) -> Reply:

@@ -215,7 +215,9 @@ class Learner:
             return digest_of_arrays({"kind": "model"}, weights)
         # A model without weights is named by what it was made of, all of which is kept.
         lesson = task.lesson.consensus.digest if task.lesson else None
-        return digest_of_bytes(repr((task.start.architecture, task.round, lesson)).encode())
+        whose = (self.settings.name, self.settings.seed, task.run)
+        made_of = (task.start.architecture, task.round, lesson, task.asked)
+        return digest_of_bytes(repr((whose, made_of)).encode())
 
     def current(self, run: str) -> str:
         """The newest model of a run: the one that learns on, and answers."""
@@ -230,13 +232,16 @@ class Learner:
 
     def forget(self, now: Learnt) -> None:
         """Removes the models and lessons of a run that no later turn can need."""
+        gone = set()
         for path in (self.site.models / now.run).glob("*.json"):
             if path.stem not in (CAME, now.name):
-                old = self.learnt(now.run, path.stem)
+                gone.add(read_json(path)["lesson"])
                 path.with_suffix(".safetensors").unlink(missing_ok=True)
                 path.unlink()
-                if old is not None and old.lesson not in (None, now.lesson):
-                    self.site.taught.path(str(old.lesson)).unlink(missing_ok=True)
+        # A lesson is named by its content: another run at this site may need the same one.
+        needed = {read_json(path)["lesson"] for path in self.site.models.glob("*/*.json")}
+        for lesson in gone - needed - {None}:
+            self.site.taught.path(lesson).unlink(missing_ok=True)
 
     def _path(self, run: str, name: str) -> Path:
         return self.site.models / run / f"{name}.json"

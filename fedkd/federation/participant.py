@@ -1,5 +1,6 @@
 """A hospital's running part: a question comes in, and an answer, or a refusal, goes out."""
 
+import re
 import traceback
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from fedkd.wire import (
     Codec,
     Malformed,
     Message,
+    OtherVersion,
     Present,
     Question,
     Reason,
@@ -41,6 +43,8 @@ from fedkd.wire import (
 MOST_QUESTION_BYTES = 1 << 30
 FRAME_BYTES = 1 << 14
 """Room for everything in an answer that is not a probability."""
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""What a run may be called: it names a folder at the site, and the server chooses it."""
 
 
 class Refused(Exception):
@@ -95,9 +99,11 @@ class Participant:
         """A turn: cost, charge, log, train or release, log, answer."""
         said = log.entry(f"{question.key}/release")
         if said is not None:  # the same question gets the same answer, free, without fresh noise
-            return self.site.outgoing_path(said.body["payload"]).read_bytes()
-        self._check(question)
+            return self.site.outgoing(said.body["payload"])
+        self.check(question)
         queries = self._queries(question)
+        if question.lesson is not None:
+            self._lesson(question)  # before anything is charged or trained
         self._charge(question, log)
         learnt = self._learn(question, log)
         if question.closing:
@@ -126,9 +132,11 @@ class Participant:
         self.learner.forget(learnt)
         return body
 
-    def _check(self, question: Question) -> None:
+    def check(self, question: Question) -> None:
+        """Raises `Refused` where the question asks for more than the site accepts."""
         accepts, plan = self.settings.accepts, question.plan
         checks = {
+            "the name of the run": RUN_NAME.fullmatch(question.run) is not None,
             "the loss": plan.loss in accepts.losses,
             "the codec": question.codec in accepts.codecs,
             "the number of queries": 0 < question.size <= accepts.most_queries,
@@ -148,11 +156,13 @@ class Participant:
             if question.queries is not None:
                 queries = question.query_set()
             elif self.site.taught.has(question.about):
-                return self.site.taught.queries(question.about)
+                queries = self.site.taught.queries(question.about)
             else:
                 queries = self._drawn_again(question)
         except WrongDigest as error:
             raise Refused(Reason.UNKNOWN_QUERIES, str(error)) from None
+        if len(queries) != question.size:  # what is charged is what is answered
+            raise Refused(Reason.MALFORMED, "another number of queries than announced")
         try:
             self.settings.space.check(queries.inputs)
         except NotInSpace as error:
@@ -174,7 +184,11 @@ class Participant:
         mechanism = self._mechanism()
         facts = PublicFacts(classes=len(self.settings.space.classes))
         ledger = Ledger(self.settings.population, self.settings.epsilon, self.settings.delta)
-        ledger = ledger.replay(entry.body["cost"] for entry in log.entries("budget.charged"))
+        ledger = ledger.replay(
+            entry.body["cost"]
+            for entry in log.entries("budget.charged")
+            if entry.body["population"] == self.settings.population
+        )
         charges = {}
         if log.entry(f"{question.run}/train/charge") is None:
             charges[f"{question.run}/train/charge"] = mechanism.training_cost(facts)
@@ -186,7 +200,15 @@ class Participant:
         except BudgetExhausted as error:
             raise Refused(Reason.BUDGET_EXHAUSTED, str(error)) from None
         for key, cost in charges.items():
-            log.append(key, "budget.charged", {"cost": dict(cost), "question": question.key})
+            log.append(
+                key,
+                "budget.charged",
+                {
+                    "population": self.settings.population,
+                    "cost": dict(cost),
+                    "question": question.key,
+                },
+            )
 
     def next_task(self, question: Question) -> Task | None:
         """The next model that this question wants trained, or None where all are there."""
@@ -306,6 +328,8 @@ class Participant:
 def _read(body: bytes) -> Message:
     try:
         return decode(body, MOST_QUESTION_BYTES)
+    except OtherVersion as error:
+        raise Refused(Reason.VERSION, str(error)) from None
     except Malformed as error:
         raise Refused(Reason.MALFORMED, str(error)) from None
 

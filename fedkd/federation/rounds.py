@@ -19,12 +19,14 @@ from fedkd.knowledge import (
     Aggregator,
     Answers,
     Consensus,
+    Digest,
     Distributions,
     Filter,
     Lesson,
     Memory,
     QuerySet,
     digest_of_arrays,
+    digest_of_bytes,
     origin_to_json,
 )
 from fedkd.knowledge.measures import agreement, effective_classes, mean_entropy
@@ -79,6 +81,11 @@ class Watch(Protocol):
         """A round is over; returns figures to be added to the row of metrics."""
 
 
+def share_of(count: int, share: float) -> int:
+    """`share` of `count`, rounded up to at least one; 0.07 of 100 is 7, not 8."""
+    return max(1, math.ceil(round(share * count, 9)))
+
+
 class Conductor:
     """The server's part in one run; everything it decides is logged before it has an effect."""
 
@@ -104,7 +111,7 @@ class Conductor:
         return self.state
 
     def _asked(self, roster: Sequence[str], round: int) -> list[str]:
-        count = max(1, math.ceil(self.terms.fraction * len(roster)))
+        count = share_of(len(roster), self.terms.fraction)
         sites = sorted(roster)
         if count == len(sites):
             return sites
@@ -119,7 +126,6 @@ class Conductor:
         memory, queries = self._pose(number)
         question = self._question(number, queries, closing=False)
         admitted = self._answers(ask, asked, question, queries)
-        self._expect_quorum(admitted, asked, number)
         answers = Answers.of(admitted.said)
         filter_memory, kept = self.rules.filter.keep(
             self._memory("filter", self.rules.filter.init), answers
@@ -209,6 +215,8 @@ class Conductor:
         self._log_lesson(question, asked)
         replies = self._ask(ask, asked, question, queries)
         admitted = admit(replies, question, self.terms.classes, self.rules.codec)
+        # Before the log fixes who was heard: a run that is resumed asks those who were silent.
+        self._expect_quorum(admitted, asked, question.round)
         digests = {
             site: self.exchange.keep_distributions(said)
             for site, said in sorted(admitted.said.items())
@@ -261,7 +269,7 @@ class Conductor:
         return replies
 
     def _expect_quorum(self, admitted: Admitted, asked: list[str], number: int) -> None:
-        needed = max(1, math.ceil(self.terms.quorum * len(asked)))
+        needed = share_of(len(asked), self.terms.quorum)
         if len(admitted.said) >= needed:
             return
         reasons = "; ".join(f"{site}: {why}" for site, why in sorted(admitted.left_out.items()))
@@ -273,7 +281,7 @@ class Conductor:
     def _log_lesson(self, question: Question, asked: list[str]) -> None:
         if question.lesson is not None:
             self.log.append(
-                f"{question.run}/{question.round}/lesson",
+                f"{question.run}/{question.round}/lesson/{_named(asked)}",
                 "lesson.sent",
                 {
                     "run": question.run,
@@ -354,3 +362,8 @@ class Conductor:
         for path in self.server.folder.glob("student-*.safetensors"):
             if path.name != self.state.student:
                 path.unlink()
+
+
+def _named(sites: Sequence[str]) -> Digest:
+    # A run that goes on may find other sites there than before: that is another sending.
+    return digest_of_bytes("\n".join(sites).encode())

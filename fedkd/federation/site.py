@@ -18,7 +18,7 @@ from fedkd.federation.durable import (
     write_json,
 )
 from fedkd.federation.exchange import Exchange
-from fedkd.knowledge import Array, BadInput, Digest, Space, digest_of_bytes
+from fedkd.knowledge import Array, BadInput, Digest, Space, WrongDigest, digest_of_bytes
 from fedkd.knowledge.digests import little_endian
 
 Spec: TypeAlias = Mapping[str, Any]
@@ -116,6 +116,13 @@ class SiteFolder:
         if not path.exists():
             write_bytes(path, body)
         return digest
+
+    def outgoing(self, digest: str) -> bytes:
+        """The kept body named `digest`, to be sent once more; `WrongDigest` if it was changed."""
+        body = self.outgoing_path(digest).read_bytes()
+        if digest_of_bytes(body) != digest:
+            raise WrongDigest("found another body in the outbox than the one that left")
+        return body
 
     def outgoing_path(self, digest: str) -> Path:
         """Where the outgoing body named `digest` is kept."""

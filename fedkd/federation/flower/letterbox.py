@@ -5,7 +5,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import hydra.utils
 from flwr.app import Context, Message
 
 from fedkd.federation.building import Workshop
@@ -15,7 +14,8 @@ from fedkd.federation.flower.ray import SITES_VARIABLE
 from fedkd.federation.participant import MOST_QUESTION_BYTES, open_participant
 from fedkd.wire import Reason, Refusal, encode
 
-UNKNOWN = "(unknown)"
+UNKNOWN = "unknown"
+"""Signs a refusal where nobody knows which site this is; a site cannot be called so."""
 
 
 class NoSite(ValueError):
@@ -63,9 +63,5 @@ def _simulated_sites(context: Context) -> Path | None:
 
 @cache
 def workshop() -> Workshop:
-    """Builds the parts that a site's own folder names."""
-
-    def instantiate(spec: object) -> object:
-        return hydra.utils.instantiate(spec, _convert_="all")
-
-    return Workshop(instantiate)
+    """Builds the parts that a site's own folder names, each once a process."""
+    return Workshop()

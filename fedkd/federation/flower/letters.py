@@ -30,7 +30,12 @@ def body_of(message: Message, most_bytes: int) -> bytes:
         raise NoLetter("found an array that is no string of bytes")
     if array.shape[0] > most_bytes or len(array.data) > most_bytes + 256:
         raise NoLetter(f"found {array.shape[0]} bytes, at most {most_bytes} are accepted")
-    bits = array.numpy()  # never a pickle: Flower loads with allow_pickle=False
-    if bits.dtype != np.uint8 or bits.shape != tuple(array.shape):
+    try:
+        bits: object = array.numpy()  # never a pickle: Flower loads with allow_pickle=False
+    except Exception:  # numpy's reader raises of many kinds, with what it read in the text
+        raise NoLetter("found an array that cannot be read") from None
+    if not isinstance(bits, np.ndarray) or bits.dtype != np.uint8:
+        raise NoLetter("found an array that is not what it says")
+    if bits.shape != tuple(array.shape):
         raise NoLetter("found an array that is not what it says")
     return bytes(bits.tobytes())
