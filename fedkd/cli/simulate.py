@@ -1,5 +1,6 @@
 """Runs whole federations on this machine: one, or one for each point of a sweep."""
 
+import importlib
 import json
 import os
 import re
@@ -54,10 +55,12 @@ def simulate_one(
     if resume is None:
         config = compose(overrides, config_dir)
         _say("fedkd: founding the hospitals")
+        load_engine()
         run = prepare(new_folder(config["out"]), config, config_dir)
     else:
         run = _resumed(resume, overrides, open_run)
         _say(f"fedkd: going on with {resume}")
+        load_engine()
     summary = run.folder / "summary.json"
     if not summary.exists():
         _run_engine(run)
@@ -114,14 +117,20 @@ def _resumed(folder: Path, overrides: Sequence[str], open_run: Any) -> "Run":
     return run
 
 
-def _run_engine(run: "Run") -> None:
+def load_engine() -> None:
+    """Imports what a run trains and travels with: seconds that are no run's own (`wall_s`)."""
     root = app_root()
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    import fedkd.federation.flower  # noqa: F401  # before flwr: no call home
+    # fedkd.federation.flower comes before flwr: it turns the calls home off.
+    for name in ("fedkd.federation.flower", "torch", "server.app", "clients.app"):
+        importlib.import_module(name)
     from fedkd.cli.run import quiet_flower
 
     quiet_flower()
+
+
+def _run_engine(run: "Run") -> None:
     from clients.app import app as client_app
     from server.app import app as server_app
 
@@ -129,7 +138,7 @@ def _run_engine(run: "Run") -> None:
     if run.config["engine"] == "ray":
         from fedkd.federation.flower.ray import run_on_ray
 
-        run_on_ray(server_app, client_app, run.sites_dir, len(run.sites), run_config, root)
+        run_on_ray(server_app, client_app, run.sites_dir, len(run.sites), run_config, app_root())
         return
     from fedkd.federation.flower.inprocess import run_in_process
 

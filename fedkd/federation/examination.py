@@ -121,7 +121,7 @@ class SiteExaminer:
         epochs = math.ceil(mixed / max(1, math.ceil(len(records) / plan.batch)))
         start = self.learner.model(self.run, CAME)
         if start.weights() is None:
-            start, epochs = self.learner.fresh(), came.plan.local_epochs
+            start, epochs = self.learner.fresh, came.plan.local_epochs
         rng = stream(self.settings.seed, self.settings.name, 0, "alone")
         return start, records, replace(plan, epochs=epochs), rng
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,16 +86,14 @@ class Learner:
         self.site = site
         self.settings = settings
         self.build = build
-        self._records: Records | None = None
         self._fitted: dict[tuple[str, str], Classifier] = {}
 
-    @property
+    @cached_property
     def records(self) -> Records:
         """The site's training records, read when first needed."""
-        if self._records is None:
-            self._records = self.site.train()
-        return self._records
+        return self.site.train()
 
+    @cached_property
     def fresh(self) -> Classifier:
         """The site's model before it has seen any record."""
         rng = stream(self.settings.seed, self.settings.name, 0, "initialise")
@@ -119,7 +118,7 @@ class Learner:
             raise FileNotFoundError(self._path(run, name))
         weights = self._path(run, name).with_suffix(".safetensors")
         if weights.exists():
-            return self.fresh().with_weights(load_weights(weights))
+            return self.fresh.with_weights(load_weights(weights))
         lesson = None if learnt.lesson is None else self.lesson(learnt.lesson)
         task = self._task(run, name, learnt.round, learnt.previous, lesson, learnt.plan)
         return task.start.fit(task.records, task.lesson, task.plan, task.rng)
@@ -147,7 +146,7 @@ class Learner:
         asked: Plan,
     ) -> Task:
         purpose: Purpose = "local" if lesson is None else "lesson"
-        start = self.fresh()
+        start = self.fresh
         if previous is not None and start.weights() is not None:
             start = self.model(run, previous)
         plan = LearningPlan(

@@ -95,7 +95,7 @@ def finished(run: Run, grid: InProcessGrid) -> None:
     server_app(grid, context)
 
 
-def question(run: Run, **changes: Any) -> Question:
+def question(run: Run, /, **changes: Any) -> Question:
     """What the server would ask in the first round, with `changes`."""
     queries = run.cut().queries
     assert queries is not None
