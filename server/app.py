@@ -3,6 +3,8 @@
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedkd.cli.conduct import conduct
+from fedkd.cli.examine import examine
 from fedkd.cli.run import open_run
 
 app = ServerApp()
@@ -12,5 +14,5 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Round by round until the closing question; then the figures, for a simulation."""
     run = open_run(str(context.run_config["out"]), str(context.run_config.get("overrides", "")))
-    run.conduct(grid)
-    run.examine()
+    conduct(run, grid)
+    examine(run)

@@ -1,7 +1,6 @@
 """Shows a run as it goes: a live display on a terminal, plain lines without one."""
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from fedkd.cli.simulate import QUIET
+from fedkd.cli.lines import QUIET, say
 from fedkd.distill import Classifier
 from fedkd.federation.asking import Reply
 from fedkd.federation.rounds import Watch
@@ -33,7 +32,7 @@ class Watching:
         self._title = "closing      " if closing else f"round {round} of {rounds}"
         self._asked, self._heard, self._marks = len(asked), 0, []
         if not closing and not self._console.is_terminal:
-            self._say(f"{self._title}: asking {len(asked)} hospitals")
+            say(f"{self._title}: asking {len(asked)} hospitals")
         if self._console.is_terminal and not os.environ.get(QUIET):
             self._live = Live(self._line(), console=self._console, transient=True)
             self._live.start()
@@ -55,7 +54,7 @@ class Watching:
         accuracy = row.get("student_accuracy")
         figure = "" if accuracy is None else f", student {accuracy:.3f} on validation"
         out = f", left out: {', '.join(row['left_out'])}" if row["left_out"] else ""
-        self._say(
+        say(
             f"{self._title}: {row['answered']} of {row['asked']} hospitals answered{figure}"
             f"{out}  ({row['seconds']:.1f} s)"
         )
@@ -71,7 +70,3 @@ class Watching:
         if self._live is not None:
             self._live.stop()
             self._live = None
-
-    def _say(self, line: str) -> None:
-        if not os.environ.get(QUIET):
-            print(line, file=sys.stderr, flush=True)

@@ -1,6 +1,5 @@
 """One run: its folder made and dealt, its parts built from the configuration, its figures kept."""
 
-import logging
 import platform
 import secrets
 import time
@@ -22,9 +21,7 @@ from fedkd.knowledge import BadInput, QuerySet
 from fedkd.knowledge.lessons import minimum_subtracted, plain
 
 if TYPE_CHECKING:
-    from flwr.serverapp import Grid
-
-    from fedkd.federation.rounds import Rules, Terms, Watch
+    from fedkd.federation.rounds import Rules, Terms
 
 SOURCE_EXTRAS = ("records", "validation", "test_size", "reference_model")
 LOSS_EXTRAS = ("weight", "temperature")
@@ -297,61 +294,6 @@ class Run:
         named = self.config["data"].get("reference_model")
         return self.model(named or self.config["student"]["model"])
 
-    def conduct(self, grid: "Grid", watch: "Watch | None" = None) -> None:
-        """Everything from the roll call to the closing question."""
-        from fedkd.audit import Log
-        from fedkd.cli.progress import Watching
-        from fedkd.federation.faults import faulty
-        from fedkd.federation.flower.asking import GridAsk
-        from fedkd.federation.observer import Observer
-        from fedkd.federation.rounds import Conductor
-
-        sites = self.sites
-        (self.folder / "server").mkdir(exist_ok=True)
-        watching = watch or Watching(Observer(list(sites.values()), self.id, self.build))
-        with Log(self.folder / "server" / "log.sqlite", "server") as log:
-            self._begin(log)
-            conductor = Conductor(
-                self.folder, self.rules(), self.terms(), self.student(), log, watching
-            )
-            asking = GridAsk(grid, self.config["deadline"])
-            came = asking.roll_call(self.id, len(sites))
-            if conductor.state.round == 0:
-                for site, (sent, received) in came.items():
-                    conductor.state.traffic.sent(site, sent)
-                    conductor.state.traffic.received(site, received)
-            faults = self.config["faults"]
-            ask = faulty(
-                asking,
-                kind=faults["kind"],
-                fraction=faults["fraction"],
-                rounds=faults["rounds"],
-                seed=self.config["seed"],
-            )
-            conductor.conduct(ask, sorted(came))
-            log.append(f"{self.id}/ended", "run.ended", {"run": self.id, "outcome": "finished"})
-        write_bytes(
-            self.folder / "student.safetensors",
-            (self.folder / "server" / str(conductor.state.student)).read_bytes(),
-        )
-
-    def _begin(self, log: Any) -> None:
-        log.append("log.opened", "log.opened", {"party": "server", "format": 1})
-        log.append(
-            f"{self.id}/config",
-            "config.fixed",
-            {"run": self.id, "config": _plain(self.config), "versions": versions()},
-        )
-        log.append(f"{self.id}/started", "run.started", {"run": self.id})
-        for site in self.sites:
-            log.append(f"{self.id}/enrolled/{site}", "party.enrolled", {"party": site})
-
-    def examine(self) -> dict[str, Any]:
-        """Opens the test once, and leaves the summary, the figures and the logs."""
-        from fedkd.cli.examine import examine
-
-        return examine(self)
-
 
 _BEGAN: dict[Path, float] = {}
 
@@ -381,15 +323,6 @@ def versions() -> dict[str, str]:
     return {"fedkd": __version__, "python": platform.python_version(), **found}
 
 
-def _plain(value: Any) -> Any:
-    # JSON for the log: RFC 8785 takes no integer beyond 2^53 and no other keys than texts.
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
 def _anchored(config: dict[str, Any]) -> dict[str, Any]:
     """`config` with paths that hold from any working directory."""
     anchored = {**config, "data": dict(config["data"]), "query": dict(config["query"])}
@@ -409,8 +342,3 @@ def _parts(config: Mapping[str, Any], config_dir: Path | None) -> dict[str, dict
     if config["query"]["kind"] == "mismatched" and other:
         parts[f"data/{other}"] = part("data", other, config_dir)
     return parts
-
-
-def quiet_flower() -> None:
-    """Leaves Flower's own lines out of the terminal."""
-    logging.getLogger("flwr").setLevel(logging.ERROR)

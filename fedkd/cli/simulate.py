@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import os
 import re
 import sys
@@ -10,15 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkd.cli.configuration import app_root, compose, sweep, swept_keys
+from fedkd.cli.lines import say
 from fedkd.knowledge import BadInput
 
 if TYPE_CHECKING:
     from fedkd.cli.run import Run
     from fedkd.report import Run as Figures
-
-
-QUIET = "FEDKD_QUIET"
-"""Set: no progress at all (for a program that runs a program)."""
 
 
 def simulate(
@@ -54,12 +52,12 @@ def simulate_one(
 
     if resume is None:
         config = compose(overrides, config_dir)
-        _say("fedkd: founding the hospitals")
+        say("fedkd: founding the hospitals")
         load_engine()
         run = prepare(new_folder(config["out"]), config, config_dir)
     else:
         run = _resumed(resume, overrides, open_run)
-        _say(f"fedkd: going on with {resume}")
+        say(f"fedkd: going on with {resume}")
         load_engine()
     summary = run.folder / "summary.json"
     if not summary.exists():
@@ -125,9 +123,7 @@ def load_engine() -> None:
     # fedkd.federation.flower comes before flwr: it turns the calls home off.
     for name in ("fedkd.federation.flower", "torch", "server.app", "clients.app"):
         importlib.import_module(name)
-    from fedkd.cli.run import quiet_flower
-
-    quiet_flower()
+    logging.getLogger("flwr").setLevel(logging.ERROR)  # its own lines stay out of the terminal
 
 
 def _run_engine(run: "Run") -> None:
@@ -177,18 +173,13 @@ def _sweep(overrides: Sequence[str], config_dir: Path | None, as_json: bool) -> 
     base = Path(named[0]) if named else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
     folders = []
     for number, point in enumerate(points, start=1):
-        print(f"run {number} of {len(points)}: {' '.join(point)}", file=sys.stderr, flush=True)
+        say(f"run {number} of {len(points)}: {' '.join(point)}")
         rest = [text for text in point if not text.startswith("out=")]
         run, _ = simulate_one([*rest, f"out={base / f'{number:03d}'}"], config_dir=config_dir)
         folders.append(run.folder)
     sweep_table(folders)
     print(f"\nswept {', '.join(keys) or 'nothing'}; left in {base}")
     return 0
-
-
-def _say(line: str) -> None:
-    if not os.environ.get(QUIET):
-        print(line, file=sys.stderr, flush=True)
 
 
 def _next_command(run: "Run") -> str:

@@ -56,15 +56,15 @@ _KEPT: dict[int, Any] = {}
 def _train_one(site: int, sites: int) -> None:
     import torch
 
-    from fedkd.cli.bench.simulate import _bare, _mlp, _records
+    from fedkd.cli.bench.small_sites import bare_loop, mlp_of, records_of
     from fedkd.distill import LearningPlan
 
     torch.set_num_threads(1)
     if sites not in _KEPT:
-        _KEPT[sites] = _records(sites)
+        _KEPT[sites] = records_of(sites)
     space, records = _KEPT[sites]
     plan = LearningPlan(epochs=5, batch=10, learning_rate=1e-3)
-    _bare([_mlp(space, site)], [records[site]], plan)
+    bare_loop([mlp_of(space, site)], [records[site]], plan)
 
 
 def _workers_cpu() -> float:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedkd.cli.bench.small_sites import bare_loop, mlp_of, records_of
 from fedkd.data import Records
-from fedkd.distill import Classifier, LearningPlan
-from fedkd.knowledge import Space
+from fedkd.distill import LearningPlan
 
 
 def simulate(options: Mapping[str, str], folder: Path) -> dict[str, Any]:
@@ -26,12 +26,12 @@ def _small_sites(sites: int, engine: str) -> dict[str, Any]:
     from fedkd.distill import fit_cohort
 
     torch.set_num_threads(1)
-    space, records = _records(sites)
+    space, records = records_of(sites)
     plan = LearningPlan(epochs=5, batch=10, learning_rate=1e-3)
-    starts = [_mlp(space, site) for site in range(sites)]
-    _bare(starts[:2], records[:2], plan)  # torch's first optimizer imports for a second
+    starts = [mlp_of(space, site) for site in range(sites)]
+    bare_loop(starts[:2], records[:2], plan)  # torch's first optimizer imports for a second
     fit_cohort(starts[:2], records[:2], None, plan, _rngs(2))
-    loop = _cpu(lambda: _bare(starts, records, plan))
+    loop = _cpu(lambda: bare_loop(starts, records, plan))
     fitted: dict[str, Any] = {}
 
     def one_by_one() -> None:
@@ -68,48 +68,10 @@ def _small_sites(sites: int, engine: str) -> dict[str, Any]:
     return results
 
 
-def _records(sites: int) -> tuple[Space, list[Records]]:
-    import numpy as np
-
-    from fedkd.data.sources.digits import digits
-
-    dataset = digits()
-    rng = np.random.default_rng(0)
-    sizes = rng.integers(15, 46, size=sites)
-    rows = [rng.choice(len(dataset.records), size=size, replace=False) for size in sizes]
-    return dataset.space, [dataset.records.take(chosen) for chosen in rows]
-
-
-def _mlp(space: Space, site: int) -> Classifier:
-    import numpy as np
-
-    from fedkd.distill.models.mlp import mlp
-
-    return mlp(space, np.random.default_rng(site), hidden=64)
-
-
 def _rngs(sites: int) -> list[Any]:
     import numpy as np
 
     return [np.random.default_rng(1000 + site) for site in range(sites)]
-
-
-def _bare(starts: list[Any], records: list[Records], plan: LearningPlan) -> None:
-    """What anybody would write: one model after the other, fused Adam, no data loader."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    for start, own in zip(starts, records, strict=True):
-        module = start.module()
-        inputs = torch.from_numpy(start.space.scaled(own.inputs))
-        labels = torch.from_numpy(own.labels.copy())
-        optimizer = torch.optim.Adam(module.parameters(), plan.learning_rate, fused=True)
-        for _ in range(plan.epochs):
-            for rows in torch.randperm(len(own)).split(plan.batch):
-                loss = cross_entropy(module(inputs[rows]), labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
 
 
 def _difference(alone: list[Any], together: list[Any], records: list[Records]) -> float:
