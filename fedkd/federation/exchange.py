@@ -22,7 +22,6 @@ class Exchange:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: str) -> Path:
         """Where the thing named `digest` is kept."""
@@ -58,4 +57,5 @@ class Exchange:
 
     def _keep(self, digest: str, arrays: dict[str, Array]) -> None:
         if not self.has(digest):
+            self.folder.mkdir(exist_ok=True)  # no parents: where a disk is not mounted stays empty
             write_arrays(self.path(digest), arrays)

@@ -134,7 +134,7 @@ def found_site(
 ) -> SiteFolder:
     """Makes a site's folder and opens its log: what records it has, and what it may spend."""
     site = SiteFolder(folder)
-    for directory in (folder, site.models, site.outbox):
+    for directory in (folder, site.models, site.outbox, site.taught.folder):
         directory.mkdir(parents=True, exist_ok=True)
     for part, records in (("train", train), ("validation", validation)):
         arrays = {"inputs": records.inputs, "labels": records.labels}

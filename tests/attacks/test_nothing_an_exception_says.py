@@ -1,4 +1,4 @@
-"""A secret is planted in whatever can go wrong at a site, and looked for in every byte that left."""
+"""A secret is planted in what can go wrong at a site, and looked for in every byte that left."""
 
 import io
 import json
@@ -23,9 +23,9 @@ from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.flower.letterbox import SITES_VARIABLE, NoSite, reply_to, site_folder
 from fedkd.federation.flower.letters import NoLetter, body_of, content_of
 from fedkd.wire import Present, Reason, Refusal, RollCall, decode, encode
-from tests.federation.small import Wiretap, files, finished, founded, question
+from tests.federation.small import Wiretap, files, finished, founded, question, unwatched
 
-SECRET = "canary"
+SECRET = "canary"  # noqa: S105
 MODEL = """
 import logging, sys, warnings
 
@@ -123,29 +123,13 @@ def test_a_site_that_breaks_in_mid_run_is_left_out_and_says_nothing(
         return reply
 
     grid = Wiretap(run_of_three, app)
-    # the observer of a simulation reads the validation records once, before: they are not missed
-    watched = WatchNobody()
-    run_of_three.conduct(grid, watched)
+    unwatched(run_of_three, grid)
     reasons = {note["reason"] for note in left_out(run_of_three)["site-03"]}
     assert reasons == {"refused: failed"}
     assert set(left_out(run_of_three)) == {"site-03"}
     for letter in grid.up:
         assert SECRET.encode() not in letter.wire.lower()
         assert not letter.wire.count(str(broken).encode())
-
-
-class WatchNobody:
-    """A `Watch` as a deployment has it: it sees no site's folder."""
-
-    def round_begins(self, round: int, rounds: int, asked: object) -> None:
-        """Nothing."""
-
-    def reply(self, reply: object) -> None:
-        """Nothing."""
-
-    def round_ends(self, row: dict[str, object], student: object) -> dict[str, object]:
-        """Adds nothing."""
-        return row
 
 
 def left_out(run: Run) -> dict[str, list[dict[str, object]]]:
@@ -319,7 +303,11 @@ def test_what_is_no_letter_is_not_opened(content: RecordDict, site: Path) -> Non
 
 @pytest.mark.parametrize(
     "content",
-    [content for name, content in NO_LETTERS.items() if "many" not in name and "more b" not in name],
+    [
+        content
+        for name, content in NO_LETTERS.items()
+        if "many" not in name and "more b" not in name
+    ],
     ids=[name for name in NO_LETTERS if "many" not in name and "more b" not in name],
 )
 def test_a_site_refuses_what_is_no_letter(content: RecordDict, site: Path) -> None:

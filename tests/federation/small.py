@@ -11,13 +11,19 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.common.serde import message_to_proto
 
 from clients.app import app as client_app
+from fedkd.audit import Log
+from fedkd.cli.conduct import conduct
 from fedkd.cli.configuration import compose
 from fedkd.cli.run import Run, prepare
+from fedkd.federation.asking import Reply
 from fedkd.federation.checkpoint import Checkpoint, ServerFolder
+from fedkd.federation.flower.asking import GridAsk
 from fedkd.federation.flower.inprocess import InProcessGrid
 from fedkd.federation.flower.letters import body_of
 from fedkd.federation.participant import open_participant
-from fedkd.wire import Answer, Message as Said, Question, decode, encode  # isort: skip
+from fedkd.federation.rounds import Conductor
+from fedkd.wire import Message as Said
+from fedkd.wire import Question, decode, encode
 from server.app import app as server_app
 
 TINY = [
@@ -83,8 +89,31 @@ class Wiretap(InProcessGrid):
 
 def conducted(run: Run, grid: InProcessGrid | None = None) -> Checkpoint:
     """The server's state after the run went from the roll call to the closing question."""
-    run.conduct(Wiretap(run) if grid is None else grid)
+    conduct(run, Wiretap(run) if grid is None else grid)
     return ServerFolder(run.folder / "server").load()
+
+
+class Unwatched:
+    """A `Watch` as a deployment has it: it sees no site's folder."""
+
+    def round_begins(self, round: int, rounds: int, asked: Sequence[str]) -> None:
+        """Nothing."""
+
+    def reply(self, reply: Reply) -> None:
+        """Nothing."""
+
+    def round_ends(self, row: dict[str, Any], student: Any) -> dict[str, Any]:
+        """Adds nothing."""
+        return row
+
+
+def unwatched(run: Run, grid: InProcessGrid) -> Checkpoint:
+    """As `conducted`, by a server that can look into no site's folder."""
+    (run.folder / "server").mkdir(exist_ok=True)
+    with Log(run.folder / "server" / "log.sqlite", "server") as log:
+        conductor = Conductor(run.folder, run.rules(), run.terms(), run.student(), log, Unwatched())
+        asking = GridAsk(grid, run.config["deadline"])
+        return conductor.conduct(asking, sorted(asking.roll_call(run.id, len(run.sites))))
 
 
 def finished(run: Run, grid: InProcessGrid) -> None:
@@ -120,15 +149,7 @@ def asked(folder: Path, run: Run, message: Said | bytes) -> Said:
     return decode(open_participant(folder, run.build).answer(body), 1 << 20)
 
 
-def rebuilt(site: str, path: Path) -> bytes:
-    """Bytes of one file, for a comparison that names it."""
-    return site.encode() + path.read_bytes()
-
-
 def files(folder: Path) -> Mapping[str, bytes]:
     """All that a folder holds, by relative name."""
     paths: Sequence[Path] = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-
-
-__all__ = ["Answer", "Letter", "Wiretap", "asked", "conducted", "files", "finished", "founded"]

@@ -15,7 +15,7 @@ from fedkd.federation.asking import CRASHED, SILENT, Reply
 from fedkd.federation.faults import faulty
 from fedkd.federation.rounds import NoQuorum, share_of
 from fedkd.wire import Answer, Question, decode, encode
-from tests.federation.small import Wiretap, conducted, founded
+from tests.federation.small import Wiretap, conducted, founded, unwatched
 
 KINDS = ("dropout", "late", "crash", "nonsense")
 REASONS = {
@@ -183,12 +183,12 @@ def test_a_run_that_had_no_quorum_goes_on_when_the_sites_are_back(
             replies = super().pull_messages(message_ids)
             if len(self.up) > 6:  # from the second round on
                 for path in away:
-                    if path.exists():
+                    if path.exists():  # its disk is not mounted
                         path.rename(path.with_suffix(".away"))
             return replies
 
     with pytest.raises(NoQuorum, match="refused: failed"):
-        run.conduct(Away(run), Unwatched())
+        unwatched(run, Away(run))
     for path in away:
         path.with_suffix(".away").rename(path)
     again = open_run(str(run.folder))
@@ -196,23 +196,9 @@ def test_a_run_that_had_no_quorum_goes_on_when_the_sites_are_back(
     assert student(again) == unbroken
 
 
-class Unwatched:
-    """Nobody looks on."""
-
-    def round_begins(self, round: int, rounds: int, asked: Any) -> None:
-        """Nothing."""
-
-    def reply(self, reply: Reply) -> None:
-        """Nothing."""
-
-    def round_ends(self, row: dict[str, Any], student: Any) -> dict[str, Any]:
-        """Adds nothing."""
-        return row
-
-
 def test_a_run_goes_on_with_other_sites_than_it_began_with(tmp_path: Path) -> None:
     """Killed after a lesson was logged as sent, it finds a site gone: that is another sending."""
-    run = founded(tmp_path / "run")
+    run = founded(tmp_path / "run", "deadline=1")
 
     class Cut(Exception):
         """Stands for a power cut."""
@@ -236,8 +222,6 @@ def test_a_run_goes_on_with_other_sites_than_it_began_with(tmp_path: Path) -> No
         ]
     two = ["site-01", "site-02"]
     assert sent == [(2, [*two, "site-03"]), (2, two), (3, two)]
-
-
 
 
 def questions(grid: Wiretap) -> dict[int, list[str]]:

@@ -122,9 +122,7 @@ def test_a_question_answered_at_home_is_answered_the_same_by_a_participant_rebui
 # What is refused.
 
 
-def refused(
-    reason: Reason, site: Path, run: Run, message: Message | bytes, round: int = 1
-) -> None:
+def refused(reason: Reason, site: Path, run: Run, message: Message | bytes, round: int = 1) -> None:
     """Holds that `message` is refused for `reason`, and that nothing came of it."""
     said = asked(site, run, message)
     assert isinstance(said, Refusal)
@@ -174,7 +172,7 @@ NOT_ACCEPTED = {
     "a run that is a folder above": lambda run: {"run": ".."},
     "a run that is this folder": lambda run: {"run": "."},
     "a run with a separator": lambda run: {"run": "a/b"},
-    "a run in other letters": lambda run: {"run": "рун"},  # noqa: RUF001
+    "a run in other letters": lambda run: {"run": "рун"},
 }
 
 
@@ -308,11 +306,11 @@ def test_a_run_in_which_every_budget_is_exhausted_ends_without_a_quorum(tmp_path
         assert not list((path / "models").iterdir())
 
 
-def test_a_charge_of_another_population_is_not_replayed(run: Run, site: Path) -> None:
-    charges = [entry for entry in (asked(site, run, question(run)), *events(site))]
-    bodies = [it.body for it in charges if isinstance(it, Entry) and it.type == "budget.charged"]
+def test_a_charge_names_its_population_and_only_that_one_pays(run: Run, site: Path) -> None:
+    asked(site, run, question(run))
     population = read_json(site / "site.json")["population"]
-    assert {body["population"] for body in bodies} == {population}
+    charges = events(site, "budget.charged")
+    assert {entry.body["population"] for entry in charges} == {population}
 
 
 # Other formats.
@@ -327,6 +325,12 @@ def test_a_log_of_a_newer_format_is_left_alone(run: Run, site: Path) -> None:
     with pytest.raises(UnknownFormat):
         open_participant(site, run.build).answer(encode(question(run)))
     assert not list((site / "outbox").iterdir())
+
+
+def test_a_folder_that_is_not_there_is_not_made(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(BadInput):
+        open_participant(tmp_path / "not mounted", run.build)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_site_folder_of_another_format_is_not_opened(run: Run, site: Path) -> None:
@@ -439,11 +443,14 @@ def chatty() -> Codec:
 
 @pytest.mark.parametrize(
     ("key", "part"),
-    [("mechanism", "half"), ("mechanism", "one_row_less"), ("codec", "halving"), ("codec", "chatty")],
+    [
+        ("mechanism", "half"),
+        ("mechanism", "one_row_less"),
+        ("codec", "halving"),
+        ("codec", "chatty"),
+    ],
 )
-def test_what_is_no_distribution_does_not_leave(
-    key: str, part: str, run: Run, site: Path
-) -> None:
+def test_what_is_no_distribution_does_not_leave(key: str, part: str, run: Run, site: Path) -> None:
     settings = read_json(site / "site.json")
     spec = {"_target_": f"{__name__}.{part}"}
     if key == "codec":
@@ -486,7 +493,8 @@ def test_the_inputs_are_sent_once_to_each_site_and_then_named(tmp_path: Path) ->
 
 
 def test_a_site_that_lost_the_queries_is_sent_them_again(tmp_path: Path) -> None:
-    from flwr.app import Context, Message as Letter
+    from flwr.app import Context
+    from flwr.app import Message as Letter
     from flwr.clientapp import ClientApp
 
     from clients.app import app as client_app

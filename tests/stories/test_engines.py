@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from fedkd.audit import Log
 from fedkd.cli.configuration import compose
 from fedkd.cli.run import prepare
 from fedkd.cli.simulate import simulate_one
-from tests.stories.deployment import Deployment
+from tests.stories.deployment import BIN, ROOT, Deployment, free_port
 from tests.stories.forked import forked
 
 FOUR = [
@@ -73,6 +75,48 @@ def test_a_deployment_over_tls_gives_the_same_student(tmp_path: Path) -> None:
         assert finished, deployment.logs()
     assert said(run) == in_process(tmp_path, TWO)
     assert left_behind(str(folder)) == []
+
+
+@pytest.mark.slow
+def test_flwr_run_gives_the_same_student(tmp_path: Path) -> None:
+    run, home = tmp_path / "run", tmp_path / "home"
+    overrides = " ".join(TWO)
+    env = {
+        **os.environ,
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port := free_port()),
+        "FLWR_LOCAL_CONTROL_API_PORT": str(port),
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    }
+    try:
+        subprocess.run(
+            [str(BIN / "flwr"), "run", str(ROOT), "--stream",
+             "--federation-config", "num-supernodes=2 client-resources-num-cpus=1",
+             "--run-config", f'out="{run}" overrides="{overrides}"'],
+            env=env, cwd=tmp_path, capture_output=True, timeout=240, check=True,
+        )  # fmt: skip
+        until = time.monotonic() + 30
+        while not (run / "summary.json").exists() and time.monotonic() < until:
+            time.sleep(0.2)
+    finally:
+        end_all_of(f"FLWR_HOME={home}")  # Flower leaves a SuperLink behind: it is not ours to leave
+    ours, theirs = said(run), in_process(tmp_path, TWO)
+    assert ours == theirs
+
+
+def end_all_of(setting: str) -> None:
+    """Ends every process that was started with `setting` in its environment."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if setting.encode() in (path / "environ").read_bytes().split(b"\0"):
+                os.kill(int(path.name), signal.SIGKILL)
+        except (OSError, ProcessLookupError):
+            continue
 
 
 def left_behind(mark: str) -> list[str]:

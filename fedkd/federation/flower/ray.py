@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,14 @@ def run_on_ray(
     logging.getLogger("flwr").setLevel(logging.ERROR)
     paths = [str(app_root), *filter(None, [os.environ.get("PYTHONPATH")])]
     changed = {**QUIET, "PYTHONPATH": os.pathsep.join(paths), SITES_VARIABLE: str(sites)}
-    before = {name: os.environ.get(name) for name in changed}
+    before = {name: os.environ.get(name) for name in [*changed, "HOME"]}
     os.environ.update(changed)
+    home = tempfile.TemporaryDirectory()
     try:
+        # Ray 2.55 asks the addresses of three cloud providers who it is, its usage reports being
+        # off; not if it finds this file, which it looks for in the user's home.
+        Path(home.name, "ray_bootstrap_config.yaml").write_text("provider: {type: local}\n")
+        os.environ["HOME"] = home.name
         _run_simulation(
             num_supernodes=count,
             exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
@@ -71,6 +77,7 @@ def run_on_ray(
         )
     finally:
         ray.shutdown()
+        home.cleanup()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
