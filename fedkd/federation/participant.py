@@ -74,7 +74,7 @@ class Participant:
 
     def answer(self, body: bytes) -> bytes:
         """The body that leaves in reply to `body`; kept in the outbox before it does."""
-        run, round = "-", 0
+        run, round = "unknown", 0
         with self.site.log(self.settings.name) as log:
             try:
                 message = _read(body)

@@ -12,6 +12,7 @@ MOST_COSIGNATURES = 64
 MOST_COUNT = 2**53 - 1  # RFC 8785 takes JSON's numbers as doubles
 MOST_NUMBER = 1e6
 SITE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9_-])?")
+RUN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -31,6 +32,12 @@ def _check_site(value: Any) -> None:
     # a site's name names a folder: no separator, no leading dot, no letters that look alike
     if not isinstance(value, str) or not SITE.fullmatch(value):
         raise Malformed("a site's name that is not 1 to 64 of A-Z a-z 0-9 space . _ -")
+
+
+def _check_run(value: Any) -> None:
+    # a run's name names a folder at every site
+    if not isinstance(value, str) or not RUN.fullmatch(value):
+        raise Malformed("a run's name that is not 1 to 64 of A-Z a-z 0-9 -")
 
 
 def _check_count(value: Any) -> None:
@@ -81,7 +88,7 @@ def _check_cosignatures(value: Any) -> None:
 
 
 _CHECKS: dict[str, Callable[[Any], None]] = {
-    "run": _check_text,
+    "run": _check_run,
     "site": _check_site,
     "software": _check_text,
     "round": _check_count,

@@ -42,6 +42,7 @@ MOST = 1 << 20
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.isprintable)
 SITE = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,20}[A-Za-z0-9_-])?", fullmatch=True)
+RUN = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,20}[A-Za-z0-9])?", fullmatch=True)
 COUNT = st.integers(0, 2**53 - 1)
 DIGEST = st.binary(max_size=4).map(digest_of_bytes)
 NUMBER = st.floats(0, 1e6) | st.integers(0, 1000).map(float)
@@ -76,7 +77,7 @@ def questions(draw):
     shape = draw(hnp.array_shapes(max_dims=3, max_side=3))
     inputs = hnp.arrays(st.sampled_from(DTYPES), shape)
     return Question(
-        run=draw(TEXT),
+        run=draw(RUN),
         round=draw(COUNT),
         closing=draw(st.booleans()),
         about=draw(DIGEST),
@@ -97,12 +98,12 @@ CODED = st.dictionaries(
     max_size=3,
 )
 MESSAGES = st.one_of(
-    st.builds(RollCall, TEXT, ENVELOPE),
-    st.builds(Present, SITE, TEXT, TEXT, ENVELOPE),
+    st.builds(RollCall, RUN, ENVELOPE),
+    st.builds(Present, SITE, RUN, TEXT, ENVELOPE),
     questions(),
-    st.builds(Answer, SITE, TEXT, COUNT, DIGEST, DIGEST, TEXT, CODED, ENVELOPE),
-    st.builds(Closed, SITE, TEXT, COUNT, DIGEST, ENVELOPE),
-    st.builds(Refusal, SITE, TEXT, COUNT, st.sampled_from(Reason), ENVELOPE),
+    st.builds(Answer, SITE, RUN, COUNT, DIGEST, DIGEST, TEXT, CODED, ENVELOPE),
+    st.builds(Closed, SITE, RUN, COUNT, DIGEST, ENVELOPE),
+    st.builds(Refusal, SITE, RUN, COUNT, st.sampled_from(Reason), ENVELOPE),
 )
 
 
@@ -292,6 +293,8 @@ PLAIN_ORIGIN = unpack(BODIES[2], MOST)[0]["origin"]
         {"run": ""},
         {"run": "a" * 257},
         {"run": "a\nb"},
+        {"run": "../../elsewhere"},
+        {"run": "."},
         {"run": "a\x00"},
         {"run": "\u202enur"},
         {"about": "sha256:" + "A" * 64},

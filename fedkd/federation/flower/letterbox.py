@@ -28,9 +28,9 @@ def reply_to(message: Message, context: Context) -> Message:
         site = open_participant(site_folder(context), workshop())
         body = site.answer(body_of(message, MOST_QUESTION_BYTES))
     except NoSite:
-        body = encode(Refusal(UNKNOWN, "-", 0, Reason.NOT_CONFIGURED))
+        body = encode(Refusal(UNKNOWN, UNKNOWN, 0, Reason.NOT_CONFIGURED))
     except Exception:
-        body = encode(Refusal(UNKNOWN, "-", 0, Reason.FAILED))
+        body = encode(Refusal(UNKNOWN, UNKNOWN, 0, Reason.FAILED))
     return Message(content_of(body), reply_to=message)
 
 
