@@ -5,4 +5,4 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["FEDKD_QUIET"] = "1"
 
-import fedkd.federation.flower  # noqa: E402, F401  # before flwr is imported anywhere
+import fedkd.federation.flower  # noqa: F401  # before flwr is imported anywhere

@@ -1,6 +1,5 @@
 """A hospital's running part: a question comes in, and an answer, or a refusal, goes out."""
 
-import re
 import traceback
 from pathlib import Path
 
@@ -43,8 +42,6 @@ from fedkd.wire import (
 MOST_QUESTION_BYTES = 1 << 30
 FRAME_BYTES = 1 << 14
 """Room for everything in an answer that is not a probability."""
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-"""What a run may be called: it names a folder at the site, and the server chooses it."""
 
 
 class Refused(Exception):
@@ -136,7 +133,6 @@ class Participant:
         """Raises `Refused` where the question asks for more than the site accepts."""
         accepts, plan = self.settings.accepts, question.plan
         checks = {
-            "the name of the run": RUN_NAME.fullmatch(question.run) is not None,
             "the loss": plan.loss in accepts.losses,
             "the codec": question.codec in accepts.codecs,
             "the number of queries": 0 < question.size <= accepts.most_queries,

@@ -215,7 +215,7 @@ def test_a_folder_that_cannot_be_opened_is_a_refusal_without_its_name(
     named = site.rename(tmp_path / "canary")
     damage(named)
     body = told({"site": str(named)})
-    assert decode(body, 1 << 20) == Refusal("unknown", "-", 0, Reason.FAILED)
+    assert decode(body, 1 << 20) == Refusal("unknown", "unknown", 0, Reason.FAILED)
     assert SECRET.encode() not in body
 
 
@@ -312,7 +312,7 @@ def test_what_is_no_letter_is_not_opened(content: RecordDict, site: Path) -> Non
 )
 def test_a_site_refuses_what_is_no_letter(content: RecordDict, site: Path) -> None:
     assert decode(told({"site": str(site)}, content), 1 << 20) == Refusal(
-        "unknown", "-", 0, Reason.FAILED
+        "unknown", "unknown", 0, Reason.FAILED
     )
 
 

@@ -1,3 +1,5 @@
+"""What the tests of learning share: small spaces, records and lessons."""
+
 from collections.abc import Callable
 
 import numpy as np

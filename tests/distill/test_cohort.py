@@ -1,3 +1,5 @@
+"""Sites trained together learn what they learn alone."""
+
 import time
 
 import numpy as np

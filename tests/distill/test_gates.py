@@ -1,3 +1,5 @@
+"""A gate mixes an answer towards "I do not know", and sends nothing new."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Losses, as equations."""
+
 import importlib
 import math
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Models of every kind: made, refused, reproducible."""
+
 import functools
 import importlib
 import json

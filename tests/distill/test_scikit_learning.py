@@ -1,3 +1,5 @@
+"""How a scikit-learn classifier learns from records and lessons."""
+
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin

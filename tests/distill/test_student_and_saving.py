@@ -1,3 +1,5 @@
+"""The student is taught, and weights are kept."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""How a torch model learns from records and lessons."""
+
 import numpy as np
 import pytest
 import torch

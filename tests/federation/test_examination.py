@@ -67,7 +67,7 @@ def test_a_run_is_examined_after_its_last_round_and_once(tmp_path: Path) -> None
     assert summary["student"]["accuracy"] == pytest.approx(said)
 
 
-labels = st.lists(st.integers(0, 3), min_size=1, max_size=40).map(lambda it: np.array(it))
+labels = st.lists(st.integers(0, 3), min_size=1, max_size=40).map(np.array)
 
 
 @given(labels, labels)

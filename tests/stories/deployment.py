@@ -192,5 +192,3 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
     except ProcessLookupError:
         pass
     process.wait()
-
-

@@ -83,9 +83,7 @@ def test_a_refused_run_can_be_started_again_in_the_same_place(tmp_path: Path) ->
     ],
     ids=["one or two classes a site", "a class never seen", "fewer records than classes", "two"],
 )
-def test_strange_but_possible_sites_take_part(
-    words: list[str], sites: int, tmp_path: Path
-) -> None:
+def test_strange_but_possible_sites_take_part(words: list[str], sites: int, tmp_path: Path) -> None:
     words = ["simulate", *TINY, *words, "clients.models=[logistic,random_forest]",
              f"out={tmp_path / 'run'}"]  # fmt: skip
     assert main(words) == 0

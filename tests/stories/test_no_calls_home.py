@@ -58,7 +58,12 @@ def calls(tmp_path: Path, code: str, *words: str) -> list[str]:
     (tmp_path / "sitecustomize.py").write_text(LISTENER)
     told = tmp_path / "calls.txt"
     told.touch()
-    clean = {name: value for name, value in os.environ.items() if name not in ("RAY_USAGE_STATS_ENABLED", "FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK")}  # noqa: E501
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name
+        not in ("RAY_USAGE_STATS_ENABLED", "FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK")
+    }  # noqa: E501
     env = {**clean, "PYTHONPATH": str(tmp_path), "CALLS": str(told), "HOME": str(tmp_path / "home")}
     subprocess.run(
         [sys.executable, "-c", code, *words], env=env, cwd=tmp_path, check=True, timeout=240,
@@ -72,9 +77,7 @@ RUN = "import sys; from fedkd.cli import main; sys.exit(main(['simulate', *sys.a
 
 def test_the_listener_hears_a_call(tmp_path: Path) -> None:
     code = (
-        "import socket\n"
-        "try: socket.getaddrinfo('telemetry.example.org', 443)\n"
-        "except OSError: pass"
+        "import socket\ntry: socket.getaddrinfo('telemetry.example.org', 443)\nexcept OSError: pass"
     )
     assert "telemetry.example.org" in "".join(calls(tmp_path, code))
 

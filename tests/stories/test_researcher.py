@@ -133,9 +133,7 @@ def test_parts_of_ones_own_run_without_a_fork(own: Path, tmp_path: Path) -> None
     assert list(fedkd.load(tmp_path / "run").clients["model"]) == ["two", "neighbours", "mlp"]
 
 
-def test_the_laws_judge_a_part_of_ones_own(
-    own: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_laws_judge_a_part_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["laws", "aggregate/first", "--config-dir", str(own), "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert "order" in json.dumps(told)
