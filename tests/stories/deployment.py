@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -187,8 +187,6 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
             process.wait(timeout=8)
         except subprocess.TimeoutExpired:
             continue
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()

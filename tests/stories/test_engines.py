@@ -121,7 +121,9 @@ def end_all_of(setting: str) -> None:
 
 def left_behind(mark: str) -> list[str]:
     """Command lines of processes that still run and name `mark`, or are Ray's."""
-    listed = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True)
+    listed = subprocess.run(
+        ["ps", "-eo", "pid,stat,args"], check=True, capture_output=True, text=True
+    )
     return [
         line
         for line in listed.stdout.splitlines()

@@ -63,7 +63,7 @@ def calls(tmp_path: Path, code: str, *words: str) -> list[str]:
         for name, value in os.environ.items()
         if name
         not in ("RAY_USAGE_STATS_ENABLED", "FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK")
-    }  # noqa: E501
+    }
     env = {**clean, "PYTHONPATH": str(tmp_path), "CALLS": str(told), "HOME": str(tmp_path / "home")}
     subprocess.run(
         [sys.executable, "-c", code, *words], env=env, cwd=tmp_path, check=True, timeout=240,
