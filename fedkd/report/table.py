@@ -181,7 +181,7 @@ def _warnings(summary: Summary) -> list[str]:
     lines = []
     out = [client for client in summary["clients"] if client["left_out"]]
     for client in out[:5]:
-        lines.append(f"left out       {client['site']}: {_reasons(client['left_out'])}")
+        lines.append(f"left out       {client['site']}: {_reasons(client['left_out'], summary['rounds'])}")
     if len(out) > 5:
         lines.append(f"left out       {len(out) - 5} more, with their reasons in summary.json")
     if not summary["private"]:
@@ -189,15 +189,18 @@ def _warnings(summary: Summary) -> list[str]:
     return lines
 
 
-def _reasons(left_out: Sequence[Mapping[str, Any]]) -> str:
-    """Each reason once, with the rounds in which it was given."""
-    rounds: dict[str, list[int]] = {}
+def _reasons(left_out: Sequence[Mapping[str, Any]], rounds: int) -> str:
+    """Each reason once, with the rounds in which it was given; after the last one is closing."""
+    given: dict[str, list[int]] = {}
     for entry in left_out:
-        rounds.setdefault(entry["reason"], []).append(entry["round"])
-    return "; ".join(
-        f"{reason} (round{'s' if len(numbers) > 1 else ''} {_spans(numbers)})"
-        for reason, numbers in rounds.items()
-    )
+        given.setdefault(entry["reason"], []).append(entry["round"])
+    return "; ".join(f"{reason} ({_when(numbers, rounds)})" for reason, numbers in given.items())
+
+
+def _when(numbers: Sequence[int], rounds: int) -> str:
+    within = [number for number in numbers if number <= rounds]
+    said = [f"round{'s' if len(within) > 1 else ''} {_spans(within)}"] if within else []
+    return " and ".join([*said, *(["closing"] if len(within) < len(numbers) else [])])
 
 
 def _spans(numbers: Sequence[int]) -> str:

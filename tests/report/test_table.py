@@ -105,8 +105,14 @@ def test_reasons_for_being_left_out_are_said_once_with_their_rounds(
     summary: Make, client: Make
 ) -> None:
     rounds = [{"round": number, "reason": "was late"} for number in (1, 2, 3, 7)]
-    said = text(summary(clients=[client(0, left_out=rounds), client(1)]))
+    said = text(summary(rounds=8, clients=[client(0, left_out=rounds), client(1)]))
     assert "hospital-01: was late (rounds 1-3, 7)" in said
+
+
+def test_the_question_after_the_last_round_is_called_closing(summary: Make, client: Make) -> None:
+    rounds = [{"round": number, "reason": "was late"} for number in (2, 4)]
+    said = text(summary(rounds=3, clients=[client(0, left_out=rounds), client(1)]))
+    assert "hospital-01: was late (round 2 and closing)" in said
 
 
 def test_fifty_hospitals_left_out_do_not_fill_the_screen(summary: Make, client: Make) -> None:
