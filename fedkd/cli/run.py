@@ -75,14 +75,8 @@ def prepare(folder: Path, config: dict[str, Any], config_dir: Path | None = None
     run = Run(folder, config, secrets.token_hex(8), _parts(config, config_dir), config_dir)
     run.check()
     write_bytes(folder / "config.yaml", OmegaConf.to_yaml(config).encode())
-    deal(
-        run.cut(),
-        run.sites_dir,
-        seed=config["seed"],
-        share=config["data"].get("validation") or 0.0,
-        settings=run.site_settings,
-    )
-    run.keep()
+    run.keep(founded=False)
+    run.found()
     return run
 
 
@@ -104,7 +98,10 @@ def open_run(out: str, overrides: str = "") -> "Run":
     read: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     user = Path(kept["config_dir"]) if kept["config_dir"] else None
     with_user_code(user)
-    return Run(folder.resolve(), read, kept["run"], kept["parts"], user)
+    run = Run(folder.resolve(), read, kept["run"], kept["parts"], user)
+    if not kept["founded"]:
+        run.found()  # cut off while its sites were being founded: what is there is found again
+    return run
 
 
 @dataclass(slots=True)
@@ -132,9 +129,21 @@ class Run:
             if "/" not in name:
                 self.model(name)
 
-    def keep(self) -> None:
-        """Writes `run.json`, the last step of a run's making: without it there is no run."""
+    def found(self) -> None:
+        """Founds the sites: each gets a folder with its records."""
+        deal(
+            self.cut(),
+            self.sites_dir,
+            seed=self.config["seed"],
+            share=self.config["data"].get("validation") or 0.0,
+            settings=self.site_settings,
+        )
+        self.keep(founded=True)
+
+    def keep(self, *, founded: bool) -> None:
+        """Writes `run.json`: what the configuration does not say, and if all sites are there."""
         kept = {
+            "founded": founded,
             "run": self.id,
             "parts": self.parts,
             "config_dir": str(self.config_dir) if self.config_dir else None,

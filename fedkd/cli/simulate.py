@@ -104,13 +104,11 @@ def _resumed(folder: Path, overrides: Sequence[str], open_run: Any) -> "Run":
     if not (folder / "config.yaml").exists():
         raise BadInput(f"no run in {folder}", "the folder of a run (it holds config.yaml)")
     if not (folder / "run.json").exists():
-        from omegaconf import OmegaConf
-
-        from fedkd.cli.run import prepare
-
-        # Cut off while its sites were being founded: founding again finds what is there.
-        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        return prepare(folder.resolve(), config)
+        raise BadInput(
+            f"a run in {folder} that was cut off before its first step",
+            "one that had begun",
+            "remove the folder and start again",
+        )
     run: Run = open_run(str(folder))
     return run
 

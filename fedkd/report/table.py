@@ -181,7 +181,9 @@ def _warnings(summary: Summary) -> list[str]:
     lines = []
     out = [client for client in summary["clients"] if client["left_out"]]
     for client in out[:5]:
-        lines.append(f"left out       {client['site']}: {_reasons(client['left_out'], summary['rounds'])}")
+        lines.append(
+            f"left out       {client['site']}: {_reasons(client['left_out'], summary['rounds'])}"
+        )
     if len(out) > 5:
         lines.append(f"left out       {len(out) - 5} more, with their reasons in summary.json")
     if not summary["private"]:

