@@ -37,6 +37,7 @@ def test_a_checkpoint_has_one_spelling(
         ("empty", ""),
         ("two lines", "origin\n1\n"),
         ("no newline at the end", EXAMPLE[:-1]),
+        ("an extension without newline", EXAMPLE + "one more"),
         ("empty origin", EXAMPLE.replace("example.com/behind-the-sofa", "")),
         ("empty line at the end", EXAMPLE + "\n"),
         ("empty line among extensions", EXAMPLE + "a\n\nb\n"),

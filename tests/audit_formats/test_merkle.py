@@ -142,7 +142,7 @@ def test_nothing_else_passes_for_a_consistency_proof(new: int, data: st.DataObje
         with pytest.raises(Refuted):
             verify_consistency(old, new, proof, one, other)
     rewritten = tree(new, of="another entry")
-    with pytest.raises(Refuted, match="its (old|new) root"):
+    with pytest.raises(Refuted, match=r"its (old|new) root"):
         verify_consistency(old, new, rewritten.consistency(old), first, rewritten.root())
 
 
@@ -219,6 +219,14 @@ def test_digests_of_another_length_are_refused() -> None:
         verify_consistency(2, 4, whole.consistency(2), b"WrongRoot", whole.root())
     with pytest.raises(Malformed):
         Tree([b"short"])
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 5])
+def test_a_leaf_beyond_the_tree_is_refused_whatever_its_proof(size: int) -> None:
+    for index in (-1, size, size + 1):
+        for length in range(6):
+            with pytest.raises(Refuted, match=f"expected a leaf from 0 to {size - 1}"):
+                verify_inclusion(index, size, bytes(32), (bytes(32),) * length, bytes(32))
 
 
 def test_no_proof_is_made_of_what_is_not_there() -> None:

@@ -1,6 +1,7 @@
 """Signed notes: one spelling each, known keys hold, unknown ones are passed over."""
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -353,3 +354,39 @@ def test_without_post_quantum_support_nobody_can_tell(monkeypatch: pytest.Monkey
     with pytest.raises(CannotTell):
         key("q", POST_QUANTUM).verifier()
     assert note(5).verify([PUBLIC]).signers == {PUBLIC: None}
+
+
+def test_a_backend_without_post_quantum_support_is_said_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cryptography may know the algorithm and be linked to a library that does not."""
+
+    class Unsupported:
+        @staticmethod
+        def refuse(_: bytes) -> None:
+            raise UnsupportedAlgorithm("not in this library")
+
+        from_seed_bytes = from_public_bytes = refuse
+
+    class Linked:
+        MLDSA44PrivateKey = MLDSA44PublicKey = Unsupported
+
+    monkeypatch.setattr(notes, "mldsa", Linked)
+    assert not has_mldsa()
+    public = VerifierKey("q", POST_QUANTUM, bytes(1312))
+    with pytest.raises(CannotTell):
+        public.verify(head(5).text(), bytes(8 + 2420))
+
+
+def test_values_check_themselves() -> None:
+    for wrong in (
+        lambda: SigningKey("a", Algorithm.ED25519, bytes(31)),
+        lambda: SigningKey("a b", Algorithm.ED25519, bytes(32)),
+        lambda: VerifierKey("a", Algorithm.ED25519, bytes(33)),
+        lambda: Signature("a", b"key", b"content"),
+        lambda: Signature("a", b"4key", b""),
+        lambda: Signature("a+b", b"4key", b"content"),
+        lambda: Note("text\n", note(3).signatures * 101),
+    ):
+        with pytest.raises(Malformed):
+            wrong()

@@ -232,7 +232,7 @@ def test_what_was_seen_before_must_still_be_there() -> None:
     kept.verify(tree(5), note(5))
     with pytest.raises(Refuted, match="size 4, a roll-back, expected at least 5"):
         kept.verify(tree(4), note(4))
-    with pytest.raises(Refuted, match="first 3 entries .* another history"):
+    with pytest.raises(Refuted, match=r"first 3 entries .* another history"):
         kept.verify(tree(7, of="another entry"), note(7, of="another entry"))
     with pytest.raises(Refuted, match="no earlier checkpoint of this log"):
         Continues((head(9, origin="fedkd.example/h2"),)).verify(tree(7), note(7))
@@ -306,3 +306,22 @@ def test_attack_split_view_cannot_reach_two_quorums() -> None:
     liars = keys[: row.liars]
     with pytest.raises(Refuted, match="quorum"):
         policy.witnessed(offered("another entry", [*liars, *keys[row.threshold :]]))
+
+
+def test_a_policy_that_is_not_read_from_a_file_is_checked_as_well() -> None:
+    logs = (PolicyLog(LOG.verifier()),)
+    a, b = (PolicyWitness(name, COSIGNERS[name]) for name in "ab")
+    both = PolicyGroup("g", 1, ("a", "b"))
+    TrustPolicy(logs, (a, b), (both,), "g")
+    for witnesses, groups, quorum in (
+        ((a,), (both,), "g"),
+        ((a, b), (both, PolicyGroup("h", 1, ("a",))), "g"),
+        ((a, b), (both, PolicyGroup("g", 1, ("g",))), "g"),
+        ((a, b), (PolicyGroup("none", 1, ("a",)),), "none"),
+        ((a, b), (both,), "h"),
+        ((PolicyWitness("two words", COSIGNERS["a"]),), (), "none"),
+        ((PolicyWitness("a", COSIGNERS["a"], "two words"),), (), "a"),
+        ((PolicyWitness("a", LOG.verifier()),), (), "a"),
+    ):
+        with pytest.raises(Malformed):
+            TrustPolicy(logs, witnesses, groups, quorum)

@@ -36,8 +36,15 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def _fraction(text: str) -> float:
+    # Exponents and a zero behind the point are where Python and ECMAScript spell differently.
+    if "e" in text or "E" in text or text[-1] == "0":
+        raise _Uncommon
+    return float(text)
+
+
 _common = json.JSONDecoder(
-    parse_float=_uncommon, parse_constant=_uncommon, parse_int=_integer
+    parse_float=_fraction, parse_constant=_uncommon, parse_int=_integer
 ).decode
 
 
@@ -68,8 +75,8 @@ def parsed(content: bytes, what: str = "JSON") -> Json:
 
 
 def _quickly(content: bytes) -> tuple[Json] | None:
-    # Four times as fast as rfc8785, and equal to it for ASCII without fractions and long
-    # integers: there code points and UTF-16 units sort alike, and both escape the same.
+    # Four times as fast as rfc8785, and equal to it for ASCII without exponents and long
+    # integers: there code points and UTF-16 units sort alike, and both spell the same.
     if not content.isascii():
         return None
     text = content.decode("ascii")

@@ -243,6 +243,8 @@ def read_heads(content: bytes) -> dict[str, Head]:
     if value.get("v") != _FORMAT:
         raise CannotTell(f"{what}: found version {value.get('v')!a}, expected {_FORMAT}")
     try:
+        if any(type(size) is not int for size, _ in value["heads"].values()):
+            raise TypeError
         return {
             str(origin): Head(checked_number(size, what), checked_digest(bytes.fromhex(root), what))
             for origin, (size, root) in value["heads"].items()

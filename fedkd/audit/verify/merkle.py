@@ -144,15 +144,21 @@ class Tree:
 
     def root(self, size: int | None = None) -> bytes:
         """The root, now or when there were `size` leaves."""
-        return root(self.size if size is None else size, self.node)
+        return root(self._at(size), self.node)
 
     def inclusion(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
         """The proof that leaf `index` is in the tree of `size` leaves."""
-        return inclusion(index, self.size if size is None else size, self.node)
+        return inclusion(index, self._at(size), self.node)
 
     def consistency(self, old: int, new: int | None = None) -> tuple[bytes, ...]:
         """The proof that the tree of `new` leaves begins with that of `old`."""
-        return consistency(old, self.size if new is None else new, self.node)
+        return consistency(old, self._at(new), self.node)
+
+    def _at(self, size: int | None) -> int:
+        # Asked here: a proof of the last leaf alone would never look at the leaf itself.
+        if size is not None and not 0 <= size <= self.size:
+            raise Refuted(f"tree of {self.size} leaves", f"size {size}", f"at most {self.size}")
+        return self.size if size is None else size
 
 
 # Making proofs.
@@ -274,12 +280,12 @@ def verify_consistency(
     what = f"consistency of a tree of {new} leaves with one of {old}"
     if not 0 < old <= checked_number(new, what):
         raise Refuted(what, f"size {old} before size {new}", "0 < old <= new")
-    checked_digest(old_root, what)
-    checked_digest(new_root, what)
     if old == new:  # the RFC asks for old < new; a tree is consistent with itself alone
         _checked_length(what, proof, 0)
         _equal(what, new_root, old_root)
         return
+    checked_digest(old_root, what)
+    checked_digest(new_root, what)
     _checked_length(what, proof, _consistency_length(old, new))  # steps 1, 6a and 7, sn = 0
     path = list(proof)
     if old & (old - 1) == 0:  # step 2

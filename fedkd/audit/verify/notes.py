@@ -147,10 +147,21 @@ def _public(key: VerifierKey) -> "Ed25519PublicKey | mldsa.MLDSA44PublicKey":
         raise _no_mldsa() from None
 
 
+def _private(algorithm: Algorithm, seed: bytes) -> "Ed25519PrivateKey | mldsa.MLDSA44PrivateKey":
+    if algorithm is not Algorithm.COSIGNATURE_MLDSA44:
+        return Ed25519PrivateKey.from_private_bytes(seed)
+    if mldsa is None:
+        raise _no_mldsa()
+    try:
+        return mldsa.MLDSA44PrivateKey.from_seed_bytes(seed)
+    except UnsupportedAlgorithm:
+        raise _no_mldsa() from None
+
+
 def has_mldsa() -> bool:
     """Whether `cryptography`, as installed here, can sign and verify with ML-DSA-44."""
     try:
-        SigningKey("probe", Algorithm.COSIGNATURE_MLDSA44, bytes(SEED_BYTES)).verifier()
+        _private(Algorithm.COSIGNATURE_MLDSA44, bytes(SEED_BYTES))
     except CannotTell:
         return False
     return True
@@ -201,27 +212,22 @@ class SigningKey:
     name: str
     algorithm: Algorithm
     seed: bytes = field(repr=False)
+    _private: "Ed25519PrivateKey | mldsa.MLDSA44PrivateKey" = field(
+        init=False, repr=False, compare=False
+    )
+    _verifier: VerifierKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        checked_name(self.name)
         if len(self.seed) != SEED_BYTES:
             raise Malformed(f"key {self.name}", f"{len(self.seed)} bytes", f"{SEED_BYTES} bytes")
-
-    def _private(self) -> "Ed25519PrivateKey | mldsa.MLDSA44PrivateKey":
-        if self.algorithm is not Algorithm.COSIGNATURE_MLDSA44:
-            return Ed25519PrivateKey.from_private_bytes(self.seed)
-        if mldsa is None:
-            raise _no_mldsa()
-        try:
-            return mldsa.MLDSA44PrivateKey.from_seed_bytes(self.seed)
-        except UnsupportedAlgorithm:
-            raise _no_mldsa() from None
+        private = _private(self.algorithm, self.seed)
+        public = private.public_key().public_bytes_raw()
+        object.__setattr__(self, "_private", private)
+        object.__setattr__(self, "_verifier", VerifierKey(self.name, self.algorithm, public))
 
     def verifier(self) -> VerifierKey:
         """The public half."""
-        return VerifierKey(
-            self.name, self.algorithm, self._private().public_key().public_bytes_raw()
-        )
+        return self._verifier
 
     def sign(self, text: str, time: int | None = None) -> "Signature":
         """The signature line over `text`; a cosignature needs `time`, seconds since 1970 (UTC)."""
@@ -237,10 +243,7 @@ class SigningKey:
             stamp = time.to_bytes(_TIME_BYTES, "big")
         Note(text)  # refuses what no note may hold, before it is signed
         message = signed_message(self.algorithm, self.name, text, time)
-        private = self._private()
-        public = private.public_key().public_bytes_raw()
-        key = VerifierKey(self.name, self.algorithm, public)
-        return Signature(self.name, key.id, stamp + private.sign(message))
+        return Signature(self.name, self._verifier.id, stamp + self._private.sign(message))
 
     def secret_text(self) -> str:
         """How its owner keeps the key; for Ed25519 the spelling of golang.org/x/mod."""

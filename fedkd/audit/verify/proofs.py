@@ -1,5 +1,6 @@
 """One file that shows, without any connection, that a leaf is in a log (C2SP tlog-proof v1)."""
 
+import re
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -21,6 +22,7 @@ from fedkd.audit.verify.spellings import (
 NAME: Final = "c2sp.org/tlog-proof@"
 VERSION: Final = "v1"
 MOST_PROOF_BYTES: Final = 2 * MOST_NOTE_BYTES
+_OTHER_VERSION: Final = re.compile(re.escape(NAME) + r"v[1-9]\d{0,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class ProofFile:
             raise Malformed("proof file", f"{len(content)} bytes", f"at most {MOST_PROOF_BYTES}")
         head, blank, note = content.partition(b"\n\n")
         first, *lines = utf8(head, "proof file").split("\n")
-        if first.startswith(NAME) and first != NAME + VERSION:
+        if _OTHER_VERSION.fullmatch(first) and first != NAME + VERSION:
             raise CannotTell(f"proof file: found {shown(first)}, expected {NAME + VERSION}")
         if first != NAME + VERSION or not blank:
             raise Malformed("proof file", shown(first), f"{NAME + VERSION}, lines, an empty line")
