@@ -100,7 +100,6 @@ def simulate(
         resume=resume,
         config_dir=config_dir,
         as_json=as_json,
-        debug=debug,
     )
 
 
@@ -145,16 +144,23 @@ def laws(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A comparison of the README.")],
-    overrides: Overrides = None,
-    config_dir: ConfigDir = None,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="methods, simulate or scale."),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Its options, for example seeds=0,1.", show_default=False
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Run a comparison of the README: methods side by side, under the same conditions."""
     from fedkd.cli.bench import bench as run_bench
 
-    return run_bench(name, overrides or [], config_dir=config_dir, as_json=as_json, debug=debug)
+    return run_bench(name, overrides or [], as_json=as_json)
 
 
 def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one return a kind of ending

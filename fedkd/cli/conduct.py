@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fedkd.audit import Log
+from fedkd.audit import Contradiction, Log
 from fedkd.cli.progress import Watching
 from fedkd.cli.run import versions
 from fedkd.federation.durable import write_bytes
@@ -10,6 +10,7 @@ from fedkd.federation.faults import faulty
 from fedkd.federation.flower.asking import GridAsk
 from fedkd.federation.observer import Observer
 from fedkd.federation.rounds import Conductor
+from fedkd.knowledge import BadInput
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -24,11 +25,17 @@ def conduct(run: "Run", grid: "Grid") -> None:
     (run.folder / "server").mkdir(exist_ok=True)
     with Log(run.folder / "server" / "log.sqlite", "server") as log:
         _begin(run, log)
-        conductor = Conductor(run.folder, run.rules(), run.terms(), run.student(), log, watching)
+        conductor = Conductor(
+            run.folder, run.rules(), run.terms(), run.student(), log, watching, run.elapsed
+        )
+        run.wall_before = conductor.state.wall_seconds
         asking = GridAsk(grid, run.config["deadline"])
-        came = asking.roll_call(run.id, len(sites))
+        called = asking.roll_call(run.id, sorted(sites))
+        for name in called.strangers:
+            body = {"kind": "stranger", "component": "roll call", "run": run.id, "name": name}
+            log.append(f"{run.id}/stranger/{name}", "error.raised", body)
         if conductor.state.round == 0:
-            for site, (sent, received) in came.items():
+            for site, (sent, received) in called.came.items():
                 conductor.state.traffic.sent(site, sent)
                 conductor.state.traffic.received(site, received)
         faults = run.config["faults"]
@@ -39,7 +46,7 @@ def conduct(run: "Run", grid: "Grid") -> None:
             rounds=faults["rounds"],
             seed=run.config["seed"],
         )
-        conductor.conduct(ask, sorted(came))
+        conductor.conduct(ask, sorted(sites))
         log.append(f"{run.id}/ended", "run.ended", {"run": run.id, "outcome": "finished"})
     student = run.folder / "server" / str(conductor.state.student)
     write_bytes(run.folder / "student.safetensors", student.read_bytes())
@@ -47,11 +54,15 @@ def conduct(run: "Run", grid: "Grid") -> None:
 
 def _begin(run: "Run", log: Log) -> None:
     log.append("log.opened", "log.opened", {"party": "server", "format": 1})
-    log.append(
-        f"{run.id}/config",
-        "config.fixed",
-        {"run": run.id, "config": run.config, "versions": versions()},
-    )
+    fixed = {"run": run.id, "config": run.config, "versions": versions()}
+    try:
+        log.append(f"{run.id}/config", "config.fixed", fixed)
+    except Contradiction:
+        raise BadInput(
+            f"a run in {run.folder} that began with another configuration or other versions",
+            "the ones it began with",
+            "its log says which (config.fixed); install those, or start a new run",
+        ) from None
     log.append(f"{run.id}/started", "run.started", {"run": run.id})
     for site in run.sites:
         log.append(f"{run.id}/enrolled/{site}", "party.enrolled", {"party": site})

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 NAMED_GROUPS = ("model",)
 """Groups that are not chosen by `group=name`: their names stand inside other keys."""
+
+NAMING_CODE = ("generator",)
+"""Groups whose keys may name functions (generator.priors): only a yaml may."""
 
 CALLED_LATER = ("model", "generator")
 """Groups whose parts are made for a space, which is known when the data are."""
@@ -63,7 +67,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[st
                 f"add -m to try each, or write {override.key_or_group}=[a,b] for a list",
             )
     composed = _completed(_load(loader, "config", [_as_hydra(it, config_dir) for it in parsed]))
-    _refuse_unknown(parsed, composed)
+    _refuse_unknown(parsed, composed, config_dir)
     check(composed)
     for key, names in _models(composed).items():
         if not names:
@@ -147,6 +151,34 @@ def sweep(overrides: Sequence[str], config_dir: Path | None = None) -> list[list
 def swept_keys(overrides: Sequence[str], config_dir: Path | None = None) -> list[str]:
     """The keys that a sweep varies."""
     return [it.key_or_group for it in _parsed(overrides, _loader(config_dir)) if _varies(it)]
+
+
+def quoted(text: str) -> str:
+    """`text` as a value that Hydra's grammar reads as this text, whatever is in it."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    mark = Quote.double if "'" in text and '"' not in text else Quote.single
+    return QuotedString(text, mark).with_quotes()
+
+
+def typed(key: str, text: str) -> str:
+    """The override that sets `key` to a text, ready for a shell."""
+    if re.fullmatch(r"[A-Za-z/_.][\w/.+-]*", text, re.ASCII) and not _is_reserved(text):
+        return f"{key}={text}"
+    override = f"{key}={quoted(text)}"
+    return shlex.quote(override) if re.search(r'["$`\\!]', override) else f'"{override}"'
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The configuration in the `config.yaml` of a run; `BadInput` if it cannot be read."""
+    from omegaconf import OmegaConf
+
+    try:
+        with _teaching():
+            read: Any = OmegaConf.to_container(OmegaConf.load(file))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file}, which cannot be read ({error})", "a run's configuration") from None
+    return dict(read)
 
 
 def options(group: str, config_dir: Path | None = None) -> list[str]:
@@ -275,13 +307,31 @@ def _parsed(overrides: Sequence[str], loader: "ConfigLoaderImpl") -> list["Overr
         try:
             parsed += parser.parse_overrides([written])
         except HydraException as error:
-            raise BadInput(
-                repr(text),
-                "key=value, with brackets and quotes closed",
-                "a list is key=[a,b], a text with special signs is key='\"text\"'",
-            ) from error
+            raise _unreadable(text) from error
         _refuse_strange(parsed[-1], text)
     return parsed
+
+
+def _unreadable(text: str) -> BadInput:
+    """The refusal of what is not Hydra's grammar; a text with a special sign is shown quoted."""
+    key, _, value = text.partition("=")
+    special = re.search(r"[^\w/\\+.$%*@?|:=,(){} \[\]-]", value, re.ASCII)
+    if special and value[0] not in "[{\"'" and "(" not in value:
+        return BadInput(
+            f"{text!r} with the sign {special.group()!r}",
+            "a text with special signs in quotes",
+            f"write {typed(key, value)}",
+        )
+    return BadInput(
+        repr(text),
+        "key=value, with brackets and quotes closed",
+        "a list is key=[a,b], a text with special signs is key='\"text\"'",
+    )
+
+
+def _is_reserved(text: str) -> bool:
+    """Whether the grammar reads `text` as null, a truth or a number, and not as a text."""
+    return bool(re.fullmatch(r"null|true|false|[+-]?(inf|nan)|[.\d].*", text, re.IGNORECASE))
 
 
 def _enabled(text: str) -> str:
@@ -297,6 +347,14 @@ def _refuse_strange(override: "Override", text: str) -> None:
             "a value: code is named in yaml files alone, never on a command line",
             "write a yaml and point --config-dir at its folder",
         )
+    if override.key_or_group.split(".")[0] in NAMING_CODE and not override.is_sweep_override():
+        for word in _texts(override.value()):
+            if "." in word and all(name.isidentifier() for name in word.split(".")):
+                raise BadInput(
+                    f"{text}, where {word} names code",
+                    "names without a dot: code is named in yaml files alone",
+                    "write a yaml and point --config-dir at its folder",
+                )
     if override.is_hydra_override() or override.package is not None:
         raise BadInput(text, "a key of fedkd", "Hydra's own keys are not used here")
     if override.key_or_group.split(".")[0] == "choices":
@@ -307,6 +365,17 @@ def _refuse_strange(override: "Override", text: str) -> None:
         raise BadInput(text, "a known key", remedy)
     if not override.is_sweep_override() and "${" in str(override.value()):
         raise BadInput(text, "a plain value", "references belong into yaml files")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value, however deep."""
+    if isinstance(value, Mapping):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None and not isinstance(value, int | float):
+        yield str(getattr(value, "text", value))
 
 
 def _as_hydra(override: "Override", config_dir: Path | None) -> str:
@@ -340,14 +409,40 @@ def _require_option(group: str, name: str, config_dir: Path | None) -> None:
         )
 
 
-def _refuse_unknown(parsed: Sequence["Override"], composed: Mapping[str, Any]) -> None:
+def _refuse_unknown(
+    parsed: Sequence["Override"], composed: Mapping[str, Any], config_dir: Path | None
+) -> None:
     """Names the key as it was typed, before the whole is checked."""
     known = known_keys(composed)
     for override in parsed:
         key = override.key_or_group
         parents = {key.rsplit(".", depth)[0] for depth in range(1, key.count(".") + 1)}
         if key not in known and not any(_is_free(composed, parent) for parent in parents):
+            if owners := _owners(key, config_dir):
+                group = key.partition(".")[0]
+                chosen = f"{group}={composed['choices'].get(group) or 'null'}"
+                raise BadInput(
+                    f"{key} with {chosen}",
+                    f"a key of {chosen}",
+                    f"{key} belongs to {' or '.join(owners[:3])}",
+                )
             raise unknown_key(key, known)
+
+
+def _owners(key: str, config_dir: Path | None) -> list[str]:
+    """The choices of a group, as typed, whose yaml has the dotted key."""
+    from omegaconf import OmegaConf
+
+    group, _, name = key.partition(".")
+    owners = []
+    for option in options(group, config_dir) if group in GROUPS and name else []:
+        file = next(it for it in (f / group / f"{option}.yaml" for f in _folders(config_dir))
+                    if it.is_file())  # fmt: skip
+        with contextlib.suppress(BadInput), _teaching():
+            content: Any = OmegaConf.to_container(OmegaConf.load(file))
+            content = content.get(group, content) if isinstance(content, dict) else {}
+            owners += [f"{group}={option}"] if name in content else []
+    return owners
 
 
 def _is_free(composed: Mapping[str, Any], key: str) -> bool:

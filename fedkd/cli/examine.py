@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from fedkd.audit import Log
-from fedkd.cli.run import began, versions
+from fedkd.cli.run import versions
+from fedkd.distill import Classifier, load_weights
 from fedkd.federation.baselines import chosen_fedavg, pooled, weights_bytes
 from fedkd.federation.checkpoint import Checkpoint, ServerFolder
 from fedkd.federation.cohorts import fit_alike
@@ -26,37 +27,18 @@ if TYPE_CHECKING:
 
 
 def examine(run: "Run") -> dict[str, Any]:
-    """The summary of a run, written to its folder; the test is opened once, at the end."""
+    """The summary of a run, written to its folder last; the test is opened once, at the end."""
     state = ServerFolder(run.folder / "server").load()
     rows = "".join(json.dumps(row, sort_keys=True) + "\n" for row in state.metrics)
     write_bytes(run.folder / "metrics.jsonl", rows.encode())
-    student = run.student().with_weights(_student_weights(run))
+    student = run.student().with_weights(load_weights(run.folder / "student.safetensors"))
     examiners = {
         site: SiteExaminer(folder, run.id, run.build) for site, folder in run.sites.items()
     }
-    took_part = {site: it for site, it in examiners.items() if it.took_part()}
-    alone, alone_seconds = _alone(run, took_part)
-    baselines, baseline_seconds = _baselines(run)
-    with Log(run.folder / "server" / "log.sqlite", "server") as log:
-        examination = Examination(lambda: run.cut().test, log, run.id)
-        test = examination.open()
-        clients = []
-        for site, examiner in examiners.items():
-            row = dict.fromkeys(NOT_THERE)
-            row |= {
-                "site": site,
-                "records": examiner.count(),
-                "model": examiner.settings.model_name,
-            }
-            if site in took_part:
-                now = examiner.resident().probs(test.inputs)
-                row |= examiner.row(test, alone[site].probs(test.inputs), now)
-            clients.append({**row, **_traffic(site, state)})
-        figures = figures_of(student.probs(test.inputs), test.labels)
-        compared = _compared(baselines, test)
-        examination.done({"student": figures, "clients": clients, **compared})
-    reference = run.reference()
-    trained = sum(it.seconds() for it in took_part.values()) + state.teach_seconds
+    figures = _figures(run, student, examiners)
+    one_way = weights_bytes(run.reference())
+    trained = sum(it.seconds() for it in examiners.values() if it.took_part())
+    asked = sum(row["asked"] for row in state.metrics)
     summary = {
         "method": f"distillation, {run.config['choices']['aggregate']} of answers",
         "data": run.config["choices"]["data"],
@@ -65,38 +47,62 @@ def examine(run: "Run") -> dict[str, Any]:
         "mechanism": run.config["choices"]["mechanism"],
         "private": run.config["choices"]["mechanism"] != "none",
         "student": {
-            **figures,
+            **figures["student"],
             "parameters": student.parameters,
             "bytes": (run.folder / "student.safetensors").stat().st_size,
         },
-        "clients": clients,
+        "clients": [{**row, **_traffic(row["site"], state)} for row in figures["clients"]],
         "bytes_up": sum(state.traffic.up.values()),
         "bytes_down": sum(state.traffic.down.values()),
-        "fedavg_bytes": _fedavg_bytes(weights_bytes(reference), len(run.sites), state.round),
-        **compared,
+        "fedavg_bytes": None if one_way is None else 2 * one_way * asked,
+        **figures["baselines"],
         "query_set": _query_set(run),
-        "wall_s": time.perf_counter() - began(run.folder),
-        "train_s": trained + alone_seconds + baseline_seconds,
+        "wall_s": run.wall_before + run.elapsed(),
+        "train_s": trained + state.teach_seconds + figures["seconds"],
         "engine": run.config["engine"],
         "versions": versions(),
         "audit": {"entries": _export_logs(run), "root": None, "verified": None},
     }
+    write_figures(run.folder, summary)
     write_summary(run.folder / "summary.json", summary)
-    write_figures(run.folder)
     return summary
 
 
+def _figures(
+    run: "Run", student: Classifier, examiners: Mapping[str, SiteExaminer]
+) -> dict[str, Any]:
+    """What the test says: from the log where it was said before, so that it is opened once."""
+    with Log(run.folder / "server" / "log.sqlite", "server") as log:
+        examination = Examination(lambda: run.cut().test, log, run.id)
+        if (said := examination.said()) is not None:
+            return said
+        took_part = {site: it for site, it in examiners.items() if it.took_part()}
+        alone, alone_seconds = _alone(run, took_part)
+        baselines, baseline_seconds = _baselines(run)
+        test = examination.open()
+        clients = []
+        for site, examiner in examiners.items():
+            row = dict.fromkeys(NOT_THERE)
+            row |= {"site": site, "model": examiner.settings.model_name}
+            if site in took_part:
+                now = examiner.resident().probs(test.inputs)
+                row |= examiner.row(test, alone[site].probs(test.inputs), now)
+            clients.append(row)
+        figures = {
+            "student": figures_of(student.probs(test.inputs), test.labels),
+            "clients": clients,
+            "baselines": _compared(baselines, test),
+            "seconds": alone_seconds + baseline_seconds,
+        }
+        examination.done(figures)
+        return figures
+
+
 NOT_THERE = (
-    "local_accuracy", "local_balanced_accuracy", "local_auroc", "local_own_mix",
+    "records", "local_accuracy", "local_balanced_accuracy", "local_auroc", "local_own_mix",
     "local_own_auroc", "accuracy", "balanced_accuracy", "auroc", "own_mix", "own_auroc",
     "epsilon", "delta",
 )  # fmt: skip
-
-
-def _student_weights(run: "Run") -> Any:
-    from fedkd.distill import load_weights
-
-    return load_weights(run.folder / "student.safetensors")
 
 
 def _alone(run: "Run", examiners: Mapping[str, SiteExaminer]) -> tuple[dict[str, Any], float]:
@@ -172,10 +178,6 @@ def _traffic(site: str, state: Checkpoint) -> dict[str, Any]:
         "bytes_down": state.traffic.down.get(site, 0),
         "left_out": state.left_out.get(site, []),
     }
-
-
-def _fedavg_bytes(one_way: int | None, sites: int, rounds: int) -> int | None:
-    return None if one_way is None else 2 * one_way * sites * rounds
 
 
 def _query_set(run: "Run") -> dict[str, Any]:

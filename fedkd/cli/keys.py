@@ -6,6 +6,11 @@ from typing import Annotated
 from fedkd.knowledge import OneOf, Range
 
 Positive = Annotated[int, Range(1, None)]
+# Above these a site refuses (federation/site.py, Accepts); the closing question is one more round.
+Rounds = Annotated[int, Range(1, 9_999)]
+Epochs = Annotated[int, Range(0, 10_000)]
+Batch = Annotated[int, Range(1, 100_000)]
+Queries = Annotated[int, Range(1, 1_000_000)]
 Rate = Annotated[float, Range(1e-8, 10.0)]
 Share = Annotated[float, Range(0.0, 1.0)]
 
@@ -31,9 +36,9 @@ class Clients:
 class Training:
     """How a hospital learns; `steps` says whether an epoch passes over records or lesson."""
 
-    local_epochs: Annotated[int, Range(0, None)]
-    lesson_epochs: Annotated[int, Range(0, None)]
-    batch: Positive
+    local_epochs: Epochs
+    lesson_epochs: Epochs
+    batch: Batch
     learning_rate: Rate
     weight_decay: Share
     steps: Annotated[str, OneOf(("records", "lesson", "longest"))]
@@ -44,8 +49,8 @@ class Student:
     """How the server's student learns; `model` None means the data's reference model."""
 
     model: str | None
-    epochs: Annotated[int, Range(0, None)]
-    batch: Positive
+    epochs: Epochs
+    batch: Batch
     learning_rate: Rate
     weight_decay: Share
 
@@ -63,9 +68,9 @@ class Baselines:
     """What is trained beside the federation for comparison: pooled records, and FedAvg."""
 
     enabled: bool
-    fedavg_rounds: Positive
+    fedavg_rounds: Rounds
     fedavg_learning_rates: list[Rate] | None
-    fedavg_local_epochs: list[Positive]
+    fedavg_local_epochs: list[Annotated[int, Range(1, 10_000)]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class Configuration:
     """The keys that are no group."""
 
     seed: Annotated[int, Range(0, 2**32 - 1)]
-    rounds: Positive
+    rounds: Rounds
     out: str | None
     engine: Annotated[str, OneOf(("inprocess", "ray"))]
     device: Annotated[str, OneOf(("cpu",))]  # others are not tried
@@ -92,7 +97,7 @@ class Query:
     """What is asked: `data` and `path` belong to `query=mismatched`."""
 
     kind: Annotated[str, OneOf(("public", "mismatched", "synthetic"))]
-    size: Positive
+    size: Queries
     data: str | None
     path: str | None
 

@@ -48,7 +48,7 @@ def dataset_of(spec: Mapping[str, Any]) -> Dataset:
 
 
 def new_folder(out: str | None) -> Path:
-    """A folder for a run, made; `BadInput` if it already holds something."""
+    """A folder for a run, not made yet; `BadInput` if it already holds something."""
     folder = Path(out) if out else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
     number = 1
     while out is None and folder.exists():
@@ -59,9 +59,9 @@ def new_folder(out: str | None) -> Path:
         raise BadInput(
             f"{folder}, which already holds {what}",
             "a new or empty folder",
-            f"choose another out=..., or go on with: fedkd simulate --resume {folder}",
+            "choose another out=..."
+            + (f", or go on with: fedkd simulate --resume {folder}" if what == "a run" else ""),
         )
-    folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve()
 
 
@@ -74,6 +74,12 @@ def prepare(folder: Path, config: dict[str, Any], config_dir: Path | None = None
     config = _anchored(config)
     run = Run(folder, config, secrets.token_hex(8), _parts(config, config_dir), config_dir)
     run.check()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"{folder}, which cannot be made ({error.strerror})", "out=<a folder>"
+        ) from None
     write_bytes(folder / "config.yaml", OmegaConf.to_yaml(config).encode())
     run.keep(founded=False)
     run.found()
@@ -90,7 +96,6 @@ def open_run(out: str, overrides: str = "") -> "Run":
         import shlex
 
         config = compose(shlex.split(overrides))
-        folder.mkdir(parents=True, exist_ok=True)
         return prepare(folder.resolve(), config)
     from omegaconf import OmegaConf
 
@@ -114,6 +119,7 @@ class Run:
     parts: dict[str, dict[str, Any]]
     config_dir: Path | None
     build: Workshop = field(default_factory=Workshop)
+    wall_before: float = 0.0
 
     @property
     def sites_dir(self) -> Path:
@@ -128,9 +134,22 @@ class Run:
         for name in self.parts:
             if "/" not in name:
                 self.model(name)
+        student = self.config["student"]["model"]
+        if self.student().weights() is None:
+            raise BadInput(
+                f"student.model={student}, which has no weights",
+                "a student with weights, since it is kept and handed on as such",
+                "for example student.model=mlp",
+            )
+
+    def elapsed(self) -> float:
+        """Seconds since this process first touched the run."""
+        return time.perf_counter() - began(self.folder)
 
     def found(self) -> None:
         """Founds the sites: each gets a folder with its records."""
+        if self.sites_dir.exists() and not self.sites_dir.is_dir():
+            raise BadInput(f"sites.dir={self.sites_dir}, a file", "a folder")
         deal(
             self.cut(),
             self.sites_dir,
@@ -281,7 +300,8 @@ class Run:
         from fedkd.federation.randomness import SERVER, stream
 
         query = self.config["query"]
-        other = dataset_of({**self.parts[f"data/{query['data']}"], "path": query["path"]})
+        spec = self.parts[f"data/{query['data']}"]
+        other = dataset_of({**spec, "path": query["path"]} if query["path"] else spec)
         rng = stream(self.config["seed"], SERVER, 0, "queries")
         return QuerySet(*public_inputs(other, query["size"], self.dataset().space, rng))
 
@@ -299,7 +319,14 @@ class Run:
         return as_classifier(factory, self.dataset().space, rng)
 
     def reference(self) -> Any:
-        """The data set's reference model, untrained: what FedAvg and pooled training would use."""
+        """What FedAvg and pooled training would use, untrained.
+
+        The hospitals' own model where all have the same one and it has weights to send; else the
+        data set's reference model, or the student's.
+        """
+        models = set(self.config["clients"]["models"])
+        if len(models) == 1 and (common := self.model(next(iter(models)))).weights() is not None:
+            return common
         named = self.config["data"].get("reference_model")
         return self.model(named or self.config["student"]["model"])
 

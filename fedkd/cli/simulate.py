@@ -4,13 +4,21 @@ import importlib
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedkd.cli.configuration import app_root, compose, sweep, swept_keys
+from fedkd.cli.configuration import (
+    app_root,
+    compose,
+    quoted,
+    read_config,
+    sweep,
+    swept_keys,
+    typed,
+)
 from fedkd.cli.lines import say
 from fedkd.knowledge import BadInput
 
@@ -26,9 +34,14 @@ def simulate(
     resume: Path | None = None,
     config_dir: Path | None = None,
     as_json: bool = False,
-    debug: bool = False,
 ) -> int:
     """The command: runs, prints the table (or the summary), returns the exit code."""
+    if multirun and resume is not None:
+        raise BadInput(
+            f"-m with --resume {resume}",
+            "one of them",
+            "a sweep that was cut off goes on when its command is given again with the same out=",
+        )
     if multirun:
         return _sweep(overrides, config_dir, as_json)
     run, summary = simulate_one(overrides, resume=resume, config_dir=config_dir)
@@ -47,18 +60,22 @@ def simulate_one(
     overrides: Sequence[str], *, resume: Path | None = None, config_dir: Path | None = None
 ) -> tuple["Run", dict[str, Any]]:
     """One run from its configuration, or on from where it was cut off; its summary."""
-    from fedkd.cli.run import new_folder, open_run, prepare
+    if resume is None:
+        return _completed(_founded(compose(overrides, config_dir), config_dir))
+    return _completed(_resumed(resume, overrides, config_dir))
+
+
+def _founded(config: dict[str, Any], config_dir: Path | None) -> "Run":
+    from fedkd.cli.run import new_folder, prepare
+
+    say("fedkd: founding the hospitals")
+    load_engine()
+    return prepare(new_folder(config["out"]), config, config_dir)
+
+
+def _completed(run: "Run") -> tuple["Run", dict[str, Any]]:
     from fedkd.report import read_summary
 
-    if resume is None:
-        config = compose(overrides, config_dir)
-        say("fedkd: founding the hospitals")
-        load_engine()
-        run = prepare(new_folder(config["out"]), config, config_dir)
-    else:
-        run = _resumed(resume, overrides, open_run)
-        say(f"fedkd: going on with {resume}")
-        load_engine()
     summary = run.folder / "summary.json"
     if not summary.exists():
         _run_engine(run)
@@ -82,7 +99,11 @@ def _as_overrides(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _as_text(value: Any) -> str:
-    """A Python value in Hydra's grammar."""
+    """A Python value in Hydra's grammar; a text is quoted, so that "null" stays one."""
+    import numpy as np
+
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -91,11 +112,17 @@ def _as_text(value: Any) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_as_text, value)) + "]"
-    quoted = str(value).replace("\\", "\\\\").replace("'", "\\'")
-    return str(value) if re.fullmatch(r"[A-Za-z_][\w-]*", str(value)) else f"'{quoted}'"
+    return quoted(str(value))
 
 
-def _resumed(folder: Path, overrides: Sequence[str], open_run: Any) -> "Run":
+def _resumed(folder: Path, overrides: Sequence[str], config_dir: Path | None = None) -> "Run":
+    from fedkd.cli.run import open_run
+
+    if config_dir is not None:
+        raise BadInput(
+            f"--config-dir {config_dir} with --resume",
+            "none: a run remembers the folder that it began with",
+        )
     if overrides:
         raise BadInput(
             f"overrides with --resume: {' '.join(overrides)}",
@@ -109,7 +136,9 @@ def _resumed(folder: Path, overrides: Sequence[str], open_run: Any) -> "Run":
             "one that had begun",
             "remove the folder and start again",
         )
-    run: Run = open_run(str(folder))
+    run = open_run(str(folder))
+    say(f"fedkd: going on with {folder}")
+    load_engine()
     return run
 
 
@@ -132,7 +161,7 @@ def _run_engine(run: "Run") -> None:
     if run.config["engine"] == "ray":
         from fedkd.federation.flower.ray import run_on_ray
 
-        run_on_ray(server_app, client_app, run.sites_dir, len(run.sites), run_config, app_root())
+        run_on_ray(server_app, client_app, run.folder, len(run.sites), run_config, app_root())
         return
     from fedkd.federation.flower.inprocess import run_in_process
 
@@ -158,26 +187,83 @@ def _prepare_cohorts(run: "Run") -> Any:
 
 
 def _sweep(overrides: Sequence[str], config_dir: Path | None, as_json: bool) -> int:
-    """One run for each point, then one table and one figure over all of them."""
-    from datetime import datetime
+    """One run for each point, then one table and one figure over those that finished.
 
-    from fedkd.report import sweep_table
+    The same command again goes on with it: a point that finished is not run again, one that was
+    cut off is resumed.
+    """
+    from fedkd.federation.rounds import NoQuorum
+    from fedkd.report import read_summary, sweep_table
 
     points = sweep(overrides, config_dir)
-    keys = swept_keys(overrides, config_dir)
-    for point in points:
-        compose(point, config_dir)  # before the first run: a wrong point late is an hour lost
-    named = [text.split("=", 1)[1] for text in overrides if text.startswith("out=")]
-    base = Path(named[0]) if named else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
-    folders = []
-    for number, point in enumerate(points, start=1):
-        say(f"run {number} of {len(points)}: {' '.join(point)}")
-        rest = [text for text in point if not text.startswith("out=")]
-        run, _ = simulate_one([*rest, f"out={base / f'{number:03d}'}"], config_dir=config_dir)
-        folders.append(run.folder)
-    sweep_table(folders)
-    print(f"\nswept {', '.join(keys) or 'nothing'}; left in {base}")
-    return 0
+    # All before the first run: a wrong point late is an hour lost.
+    configs = [compose(point, config_dir) for point in points]
+    base = _base(configs)
+    folders = [base / f"{number:03d}" for number in range(1, len(points) + 1)]
+    for folder, config in zip(folders, configs, strict=True):
+        _refuse_another(folder, config)
+    finished = []
+    for number, (folder, config) in enumerate(zip(folders, configs, strict=True), start=1):
+        say(f"run {number} of {len(points)}: {' '.join(points[number - 1])}")
+        try:
+            _point({**config, "out": str(folder)}, folder, config_dir)
+        except NoQuorum as error:
+            print(f"run {number} ended without a quorum: {error}", file=sys.stderr)
+        else:
+            finished.append(folder)
+    if finished:
+        sweep_table(finished, printed=not as_json)
+    if as_json:
+        print(json.dumps([read_summary(folder / "summary.json") for folder in finished], indent=2))
+    else:
+        swept = ", ".join(swept_keys(overrides, config_dir)) or "nothing"
+        print(f"\nswept {swept}; left in {_short(base)}")
+    return 0 if len(finished) == len(points) else 1
+
+
+def _base(configs: Sequence[Mapping[str, Any]]) -> Path:
+    """The folder of a sweep's runs."""
+    named = {config["out"] for config in configs}
+    if len(named) > 1:
+        raise BadInput(
+            f"several values of out ({', '.join(map(str, sorted(named, key=str)))})",
+            "one folder for the whole sweep: each run gets a numbered one in it",
+        )
+    out = named.pop()
+    base = Path(out) if out else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    if (base / "config.yaml").exists() or (base.exists() and not base.is_dir()):
+        what = "a folder that holds a run" if base.is_dir() else "a file"
+        raise BadInput(f"out={base}, {what}", "a folder for the runs of the sweep")
+    return base
+
+
+def _point(config: dict[str, Any], folder: Path, config_dir: Path | None) -> None:
+    """One run of a sweep: made, gone on with, or left as it is where it finished before."""
+    if (folder / "summary.json").exists():
+        say(f"fedkd: finished before, in {folder}")
+    elif (folder / "run.json").exists():
+        _completed(_resumed(folder, []))
+    else:
+        # Cut off before its first step: nothing but the configuration, which is the same, is there.
+        (folder / "config.yaml").unlink(missing_ok=True)
+        _completed(_founded(config, config_dir))
+
+
+def _refuse_another(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raises `BadInput` unless `folder` is free, or holds a run of the configuration."""
+    from fedkd.cli.run import _anchored, new_folder
+
+    if not (folder / "config.yaml").exists():
+        new_folder(str(folder))
+    elif {**read_config(folder / "config.yaml"), "out": None} != {
+        **_anchored(dict(config)),
+        "out": None,
+    }:
+        raise BadInput(
+            f"{folder}, which holds a run of another configuration",
+            "a free folder, or the same point of the same sweep",
+            "choose another out=...",
+        )
 
 
 def _next_command(run: "Run") -> str:
@@ -188,7 +274,7 @@ def _next_command(run: "Run") -> str:
 
 def _path(run: "Run") -> str:
     path = run.config["data"].get("path")
-    return f" data.path={_short(Path(path))}" if path else ""
+    return f" {typed('data.path', _short(Path(path)))}" if path else ""
 
 
 def _short(path: Path) -> str:

@@ -23,6 +23,9 @@ HANDED_OVER = {
 SWITCHES = ("_target_", "_partial_")
 """What a yaml says about itself: what to call, and whether the program calls it later."""
 
+LARGEST_WHOLE = 2**53 - 1
+"""A configuration is hashed as JSON, whose numbers are exact up to here (RFC 8785, 3.2.2.3)."""
+
 REQUIRED: Any = object()
 """Stands where a parameter has no default."""
 
@@ -194,10 +197,11 @@ def _fits_plain(value: Any, annotation: Any) -> bool:
     if annotation is bool:
         return isinstance(value, bool)
     if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return whole and not _is_too_large(value)
     if annotation is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value)
+        return number and not _is_too_large(value) and math.isfinite(value)
     if annotation is str or getattr(annotation, "__name__", "") in ("Path", "PathLike"):
         return isinstance(value, str)
     return True
@@ -296,12 +300,14 @@ def _check_together(configuration: Mapping[str, Any]) -> None:
             "a gate, since only a gate spreads what is subtracted",
             "add gate=<a name of conf/gate>, or use lesson=plain",
         )
-    if configuration["budget"]["epsilon"] is not None and _is_none(configuration["mechanism"]):
-        raise BadInput(
-            f"budget.epsilon={configuration['budget']['epsilon']} with mechanism=none",
-            "a mechanism that bounds what an answer tells: without one no budget holds",
-            "add mechanism=<name>, or leave the budget out",
-        )
+    if _is_none(configuration["mechanism"]):
+        for group, key in (("budget", "epsilon"), ("budget", "delta"), ("mechanism", "epsilon")):
+            if (value := configuration[group].get(key)) is not None:
+                raise BadInput(
+                    f"{group}.{key}={value} with mechanism=none",
+                    "a mechanism that bounds what an answer tells: without one no budget holds",
+                    f"add mechanism=<name>, or leave {group}.{key} out",
+                )
 
 
 def _is_none(part: Any) -> bool:
@@ -337,4 +343,10 @@ def _shown(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
+    if _is_too_large(value):
+        return " (beyond 2^53)"
     return " (text)" if isinstance(value, str) else ""
+
+
+def _is_too_large(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) > LARGEST_WHOLE

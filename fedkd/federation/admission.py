@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from fedkd.federation.asking import Reply
-from fedkd.knowledge import Distributions, NotDistributions
+from fedkd.knowledge import Distributions
 from fedkd.wire import Answer, Closed, Codec, Malformed, Question, Reason, Refusal, decode
 
 FRAME_BYTES = 1 << 14
@@ -34,7 +34,7 @@ def admit(replies: Iterable[Reply], question: Question, classes: int, codec: Cod
             continue
         try:
             said[reply.site] = _answer(reply, question, classes, codec)
-        except (NotAdmitted, Malformed, NotDistributions) as error:
+        except ValueError as error:  # NotAdmitted, Malformed, NotDistributions, or a codec's own
             left_out[reply.site] = str(error)
     return Admitted(said, left_out)
 

@@ -16,7 +16,10 @@ from fedkd.knowledge.measures import accuracy
 
 @dataclass(frozen=True, slots=True)
 class FedAvgResult:
-    """FedAvg at the federation's number of rounds, and at its best round, with bytes."""
+    """FedAvg at the federation's number of rounds, and at its best round.
+
+    Bytes are the weights' alone, both ways, as the federation's are its bodies' without framing.
+    """
 
     model: Classifier
     best_model: Classifier
@@ -65,16 +68,16 @@ def chosen_fedavg(
         for epochs in local_epochs:
             tried = replace(plan, learning_rate=rate, epochs=epochs)
             run = fedavg(start, sites, tried, rounds=rounds, seed=seed)
-            choices.append((score(run.models[-1]), tried))
+            choices.append((score(run[-1]), tried))
     _, best_plan = max(choices, key=lambda choice: choice[0])
     run = fedavg(start, sites, best_plan, rounds=max(rounds, most_rounds), seed=seed)
-    scores = [score(model) for model in run.models]
+    scores = [score(model) for model in run]
     best = int(np.argmax(scores))
     return FedAvgResult(
-        model=run.models[rounds - 1],
-        best_model=run.models[best],
+        model=run[rounds - 1],
+        best_model=run[best],
         best_round=best + 1,
-        best_bytes=run.bytes[best],
+        best_bytes=2 * (weights_bytes(start) or 0) * len(sites) * (best + 1),
         learning_rate=best_plan.learning_rate,
         local_epochs=best_plan.epochs,
     )

@@ -30,6 +30,7 @@ class Checkpoint:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     memories: dict[str, Memory] = field(default_factory=dict)
     teach_seconds: float = 0.0
+    wall_seconds: float = 0.0
 
 
 class ServerFolder:

@@ -11,6 +11,7 @@ from fedkd.data.splits import hold_out, validation
 from fedkd.federation.randomness import SERVER, stream
 from fedkd.federation.site import SiteSettings, found_site
 from fedkd.knowledge import Array, BadInput, Public, QuerySet, digest_of_arrays
+from fedkd.wire.fields import SITE
 
 TAKEN = (SERVER, "server", "unknown")
 """Names that stand for somebody else: the server, its log, and a node that has no site."""
@@ -73,10 +74,9 @@ def deal(
 
 
 def _check_name(site: str) -> None:
-    fine = 0 < len(site) <= 64 and all(sign.isalnum() or sign in "-_." for sign in site)
-    if not fine or site[0] == "." or site in TAKEN:
+    if not SITE.fullmatch(site) or site in TAKEN:
         raise BadInput(
             f"a site named {site!r}",
-            f"1 to 64 letters, digits, '-', '_' or '.', not beginning with '.', none of {TAKEN}",
+            f"1 to 64 of A-Z a-z 0-9 space . _ -, no dot at an end, none of {TAKEN}",
             "rename it in the site column",
         )

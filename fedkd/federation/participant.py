@@ -80,7 +80,7 @@ class Participant:
             except Refused as refused:
                 reply = self._refusal(log, run, round, refused.reason)
                 self._note(traceback.format_exc())
-            except Exception:
+            except (Exception, SystemExit):  # a model that calls sys.exit, too
                 reply = self._refusal(log, run, round, Reason.FAILED)
                 self._note(traceback.format_exc())
         return reply
@@ -138,9 +138,9 @@ class Participant:
             "the number of queries": 0 < question.size <= accepts.most_queries,
             "the round": 0 < question.round <= accepts.most_rounds,
             "the epochs": max(plan.local_epochs, plan.lesson_epochs) <= accepts.most_epochs,
-            "the batch": plan.batch > 0,
-            "the loss weight": plan.loss_weight >= 0,
-            "the temperature": plan.temperature > 0,
+            "the batch": 0 < plan.batch <= accepts.most_batch,
+            "the loss weight": 0 <= plan.loss_weight <= accepts.most_loss_weight,
+            "the temperature": 0 < plan.temperature <= accepts.most_temperature,
         }
         for what, accepted in checks.items():
             if not accepted:
@@ -261,7 +261,9 @@ class Participant:
     ) -> tuple[bytes, Digest]:
         speaker = self.learner.model(learnt.run, learnt.name)
         probs = self._gated(speaker.probs(queries.inputs), queries, question.round)
-        rng = stream(self.settings.seed, self.settings.name, question.round, "release")
+        # By question, not by round: no two answers may ever share their noise.
+        asked = f"{self.settings.name} {question.key}"
+        rng = stream(self.settings.seed, asked, question.round, "release")
         released = self._mechanism().release(probs, rng)
         codec = self._codec(question)
         answer = Answer(

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from fedkd.audit import Log
 from fedkd.data import Card, Records
 from fedkd.federation.durable import (
@@ -38,6 +40,9 @@ class Accepts:
     most_epochs: int = 10_000
     most_queries: int = 1_000_000
     most_rounds: int = 10_000
+    most_batch: int = 100_000
+    most_loss_weight: float = 1_000.0
+    most_temperature: float = 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +141,9 @@ def found_site(
     site = SiteFolder(folder)
     for directory in (folder, site.models, site.outbox, site.taught.folder):
         directory.mkdir(parents=True, exist_ok=True)
+    _check_unlike(site, settings, train, validation)
     for part, records in (("train", train), ("validation", validation)):
-        arrays = {"inputs": records.inputs, "labels": records.labels}
-        if records.patients is not None:
-            arrays["patients"] = records.patients
-        write_arrays(folder / f"{part}.npz", arrays)
+        write_arrays(folder / f"{part}.npz", _arrays_of(records))
     key_path = folder / "commitment.key"
     if not key_path.exists():
         write_bytes(key_path, secrets.token_bytes(32))
@@ -170,6 +173,38 @@ def found_site(
         )
     write_json(folder / "site.json", settings.to_json())  # last: a folder without it is no site
     return site
+
+
+def _check_unlike(
+    site: SiteFolder, settings: SiteSettings, train: Records, validation: Records
+) -> None:
+    """A lasting folder is a hospital: what it holds is never written over by another run's."""
+    if not (site.folder / "site.json").exists():
+        return
+    found = site.settings()
+    limits = (found.population, found.epsilon, found.delta)
+    same_budget = limits == (settings.population, settings.epsilon, settings.delta)
+    kept = [site.train(), site.validation()]
+    alike = [_same(old, new) for old, new in zip(kept, (train, validation), strict=True)]
+    if not all(alike) or not same_budget:
+        what = "another budget" if all(alike) else "other records"
+        raise BadInput(
+            f"{site.folder}, a site that was founded with {what}",
+            "an empty folder, or the site of the same records and budget",
+            "choose another sites.dir, or the data, seed and budget that it was founded with",
+        )
+
+
+def _same(old: Records, new: Records) -> bool:
+    old_arrays, new_arrays = _arrays_of(old), _arrays_of(new)
+    return set(old_arrays) == set(new_arrays) and all(
+        np.array_equal(old_arrays[name], new_arrays[name]) for name in old_arrays
+    )
+
+
+def _arrays_of(records: Records) -> dict[str, Array]:
+    arrays = {"inputs": records.inputs, "labels": records.labels}
+    return arrays if records.patients is None else {**arrays, "patients": records.patients}
 
 
 def _commitment(key: bytes, *parts: Records) -> str:

@@ -205,10 +205,11 @@ def t_975(freedom: int) -> float:
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
-def sweep_table(run_dirs: Sequence[Path]) -> Path:
+def sweep_table(run_dirs: Sequence[Path], *, printed: bool = True) -> Path:
     """Prints one table of a sweep's runs, and draws it into `sweep.svg` beside them."""
     comparison = compare([load(folder) for folder in run_dirs])
-    comparison.show()
+    if printed:
+        comparison.show()
     drawing = run_dirs[0].parent / "sweep.svg"
     drawing.write_text(draw_sweep(comparison), encoding="utf-8")
     return drawing

@@ -32,9 +32,12 @@ CURVES = (
 )
 
 
-def write_figures(run_dir: Path) -> list[Path]:
-    """Writes `figures/*.svg` of a finished run, and returns the files; same run, same bytes."""
-    summary = read_summary(run_dir / "summary.json")
+def write_figures(run_dir: Path, summary: Summary | None = None) -> list[Path]:
+    """Writes `figures/*.svg` of a finished run, and returns the files; same run, same bytes.
+
+    `summary`: the run's, where `summary.json` is yet to be written.
+    """
+    summary = read_summary(run_dir / "summary.json") if summary is None else summary
     rounds = read_metrics(run_dir / "metrics.jsonl")
     drawn = {"hospitals": hospitals(summary), "bytes": bytes_sent(summary)}
     if rounds:

@@ -11,6 +11,9 @@ from fedkd.report.units import share, size
 if TYPE_CHECKING:
     from rich.console import Console
 
+LONGEST_MODEL, SHORT_MODEL = 20, 14
+"""Letters of a model's name where there is room, and where there is not."""
+
 MOST_ROWS = 12
 """With more hospitals than this only the best, the median and the worst are shown."""
 
@@ -53,7 +56,9 @@ def show(summary: Summary, console: "Console | None" = None) -> None:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return
     clients = _shown(summary)
-    columns = _fitting(_columns(summary), clients, console.width)
+    columns = _columns(summary)
+    if _width(columns, clients) > console.width:
+        columns = _fitting(_columns(summary, SHORT_MODEL), clients, console.width)
     drawn = Table(title=_title(summary), title_justify="left", title_style="bold", expand=False)
     for column in columns:
         drawn.add_column(column.heading, justify="right" if column.right else "left", no_wrap=True)
@@ -73,14 +78,19 @@ def _fitting(
     """The columns that a narrow terminal has room for: a figure is left out, never cut short."""
     fitting = list(columns)
     for spare in ("got", "sent", "model", "records", "own alone", "AUROC alone"):
-        widest = [
-            max(len(column.heading), *(len(column.cell(client)) for client in clients), 0)
-            for column in fitting
-        ]
-        if sum(widest) + 3 * len(fitting) + 1 <= width:
+        if _width(fitting, clients) <= width:
             break
         fitting = [column for column in fitting if column.heading != spare]
     return fitting
+
+
+def _width(columns: Sequence[Column], clients: Sequence[Mapping[str, Any]]) -> int:
+    """Signs across a drawn table, its lines included."""
+    widest = [
+        max(len(column.heading), *(len(column.cell(client)) for client in clients), 0)
+        for column in columns
+    ]
+    return sum(widest) + 3 * len(columns) + 1
 
 
 def _title(summary: Summary) -> str:
@@ -92,12 +102,12 @@ def _title(summary: Summary) -> str:
     )
 
 
-def _columns(summary: Summary) -> list[Column]:
+def _columns(summary: Summary, longest: int = LONGEST_MODEL) -> list[Column]:
     clients = summary["clients"]
     columns = [
         Column("hospital", lambda client: shortened(client["site"], 20), right=False),
         Column("records", lambda client: _count(client["records"])),
-        Column("model", lambda client: shortened(client["model"] or "-", 14), right=False),
+        Column("model", lambda client: shortened(client["model"] or "-", longest), right=False),
         _figure("alone", "local_accuracy"),
         _figure("now", "accuracy"),
         _figure("own alone", "local_own_mix"),

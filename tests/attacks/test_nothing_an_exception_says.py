@@ -20,7 +20,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from clients.app import app as client_app
 from fedkd.cli.run import Run
 from fedkd.federation.durable import read_json, write_json
-from fedkd.federation.flower.letterbox import SITES_VARIABLE, NoSite, reply_to, site_folder
+from fedkd.federation.flower.letterbox import RUN_VARIABLE, NoSite, reply_to, site_folder
 from fedkd.federation.flower.letters import NoLetter, body_of, content_of
 from fedkd.wire import Present, Reason, Refusal, RollCall, decode, encode
 from tests.federation.small import Wiretap, files, finished, founded, question, unwatched
@@ -166,7 +166,7 @@ def test_what_a_client_raises_by_itself_is_not_repeated_by_the_server(run_of_thr
 def deployed(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process is no Ray worker, whatever ran in it before."""
     monkeypatch.delitem(sys.modules, "ray", raising=False)
-    monkeypatch.delenv(SITES_VARIABLE, raising=False)
+    monkeypatch.delenv(RUN_VARIABLE, raising=False)
 
 
 def context(node: dict[str, object], **run_config: object) -> Context:
@@ -224,7 +224,7 @@ def test_a_folder_that_cannot_be_opened_is_a_refusal_without_its_name(
 def test_a_run_configuration_points_no_deployed_node_at_a_folder(
     node: dict[str, object], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(SITES_VARIABLE, str(run.sites_dir))
+    monkeypatch.setenv(RUN_VARIABLE, str(run.folder))
     with pytest.raises(NoSite):
         site_folder(context(node, out=str(run.folder), site=str(run.sites["site-02"])))
 
@@ -232,13 +232,25 @@ def test_a_run_configuration_points_no_deployed_node_at_a_folder(
 def test_a_ray_worker_is_told_by_the_simulation_and_a_hospitals_node_by_its_own_configuration(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
-    monkeypatch.delenv(SITES_VARIABLE, raising=False)
+    working = types.ModuleType("ray")
+    working.is_initialized = lambda: True  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", working)
+    monkeypatch.delenv(RUN_VARIABLE, raising=False)
     assert site_folder(context({"partition-id": 1}, out=str(run.folder))) == run.sites["site-02"]
-    monkeypatch.setenv(SITES_VARIABLE, str(run.sites_dir))
+    monkeypatch.setenv(RUN_VARIABLE, str(run.folder))
     assert site_folder(context({"partition-id": 2})) == run.sites["site-03"]
     own = context({"partition-id": 2, "site": "/own"}, out=str(run.folder))
     assert site_folder(own) == Path("/own")
+
+
+def test_a_hospital_whose_model_imports_ray_is_steered_by_nobody(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = types.ModuleType("ray")
+    imported.is_initialized = lambda: False  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", imported)
+    with pytest.raises(NoSite):
+        site_folder(context({"partition-id": 1}, out=str(run.folder)))
 
 
 def test_the_client_app_brings_no_ray_along() -> None:

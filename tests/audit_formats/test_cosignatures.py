@@ -87,6 +87,12 @@ def test_attack_rolling_back_to_an_older_validly_signed_size() -> None:
         witness(9).add(AddCheckpoint(9, (), note(7)), NOW)
 
 
+def test_a_proof_from_a_size_that_was_never_cosigned_is_refused() -> None:
+    """Consistent or not: between 5 and 7 nobody showed anything."""
+    with pytest.raises(Stale, match="found old size 7, expected old size 5"):
+        witness(5).add(request(7, 9), NOW)
+
+
 def test_attack_rewriting_by_the_holder_of_the_key() -> None:
     """The new tree is well formed and well signed; it does not begin with what was seen."""
     for proof_of in ("entry", "another entry"):

@@ -141,6 +141,9 @@ def test_a_policy_is_written_and_read() -> None:
 
 
 W = WITNESS_LINES.splitlines(keepends=True)
+STRANGER = key("fedkd.example/stranger").verifier().text()
+STRANGE_WITNESS = key("fedkd.example/stranger", WITNESS_TYPE).verifier().text()
+RENAMED = SigningKey("fedkd.example/renamed", WITNESS_TYPE, WITNESSES[0].seed).verifier().text()
 QUORUM = "quorum g\n"
 
 
@@ -158,8 +161,10 @@ QUORUM = "quorum g\n"
         ("a verb in capitals", FILE.replace("log ", "LOG ")),
         ("a log without key", FILE + "log\n"),
         ("a log of four words", LOG_LINE[:-1] + " url # comment\nquorum none\n"),
-        ("a log with a witness's key", FILE.replace(LOG_LINE, "log " + W[0].split(" ")[2])),
-        ("a witness with a log's key", FILE + "witness d " + LOG_LINE[4:]),
+        ("a log with a witness's key", f"log {STRANGE_WITNESS}\n{FILE}"),
+        ("a witness with a log's key", f"{FILE}witness d {STRANGER}\n"),
+        ("cut behind its quorum", f"{FILE}log {STRANGER}"),
+        ("one key under two key names", f"{FILE}witness d {RENAMED}\n"),
         ("a witness without key", FILE + "witness d\n"),
         ("a witness called none", FILE.replace("witness a", "witness none")),
         ("a broken key", FILE.replace("+A", "+B", 1)),

@@ -83,6 +83,18 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         ["compare", "nowhere"],
         ["laws"],
         ["laws", "nothing"],
+        ["simulate", "-m", "seed=0,1", "--resume", "nowhere"],
+        ["simulate", "--resume", "nowhere", "--config-dir", "."],
+        ["bench", "nothing"],
+        ["bench", "methods", "seeds=a"],
+        ["bench", "methods", "seeds=0,0"],
+        ["bench", "methods", "cells=4"],
+        ["bench", "methods", "cells"],
+        ["bench", "simulate", "sites=-3"],
+        ["bench", "simulate", "seconds=nan"],
+        ["bench", "simulate", "engine=steam"],
+        ["bench", "scale", "rounds=2.5"],
+        ["bench", "scale", "--config-dir", "."],
     ],
 )
 def test_what_is_used_wrongly_exits_with_2_and_no_traceback(

@@ -1,11 +1,23 @@
 """A configuration is either what was asked for, or refused with the right spelling."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import pytest
 
-from fedkd.cli.configuration import app_root, build, compose, options, part, sweep, swept_keys
+from fedkd.cli.configuration import (
+    app_root,
+    build,
+    compose,
+    options,
+    part,
+    quoted,
+    read_config,
+    sweep,
+    swept_keys,
+    typed,
+)
 from fedkd.cli.keys import GROUPS, Configuration
 from fedkd.cli.validation import check, flattened
 from fedkd.knowledge import BadInput
@@ -106,9 +118,18 @@ def test_a_key_that_does_not_exist_is_answered_with_the_nearest(
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("rounds=abc", "a whole number of at least 1"),
-        ("rounds=0", "a whole number of at least 1"),
+        ("rounds=abc", "a whole number from 1 to 9999"),
+        ("rounds=0", "a whole number from 1 to 9999"),
         ("rounds=2.5", "a whole number"),
+        ("rounds=10000", "from 1 to 9999"),
+        ("rounds=1e23", "a whole number"),
+        ("student.epochs=10001", "from 0 to 10000"),
+        ("training.local_epochs=10001", "from 0 to 10000"),
+        ("training.lesson_epochs=10001", "from 0 to 10000"),
+        ("training.batch=100001", "from 1 to 100000"),
+        ("query.size=1000001", "from 1 to 1000000"),
+        ("data.records=99999999999999999999", "(beyond 2^53)"),
+        (f"deadline={'9' * 400}", "(beyond 2^53)"),
         ("rounds=true", "a whole number"),
         ("rounds=null", "a whole number"),
         ("rounds='3'", "(text)"),
@@ -199,12 +220,63 @@ def test_a_command_line_names_no_code(own: Path, typed: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "typed",
+    [
+        "generator.priors=[subprocess.getoutput]",
+        "generator.priors=['subprocess.getoutput']",
+        "generator.priors=[shapes,a.b.c]",
+        "generator.priors={a: [subprocess.getoutput]}",
+        "generator.prior=subprocess.getoutput",
+    ],
+)
+def test_a_generators_function_is_named_in_a_yaml_alone(own: Path, typed: str) -> None:
+    assert "code is named in yaml files alone" in refusal([typed], own)
+    points = sweep([typed.replace("[", "[shapes],[", 1)], own)
+    assert "code is named in yaml files alone" in refusal(points[-1], own)
+
+
+def test_a_generators_own_names_may_be_typed() -> None:
+    words = ["query=synthetic", "generator=procedural", "generator.priors=[shapes,leaves]"]
+    assert compose(words)["generator"]["priors"] == ["shapes", "leaves"]
+
+
+def test_a_key_of_another_choice_says_of_which(own: Path) -> None:
+    assert "belongs to partition=dirichlet or partition=quantity" in refusal(
+        ["partition.alpha=0.1"], own
+    )
+    assert "belongs to loss=tuned" not in refusal(["loss.sharpness=2"], own)
+    (own / "loss" / "tuned.yaml").write_text("_target_: no.such.loss\nsharpness: 1\n")
+    assert "loss.sharpness belongs to loss=tuned" in refusal(["loss.sharpness=2"], own)
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"), [("runs/unü", "ü"), ("runs/q'x", "'"), ("~/run", "~"), ("a#b", "#")]
+)
+def test_a_special_sign_is_named_and_the_quoted_form_works(own: Path, text: str, sign: str) -> None:
+    said = refusal([f"out={text}"], own)
+    assert f"with the sign {sign!r}" in said
+    assert compose(shlex.split(said.partition("; write ")[2]), own)["out"] == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a b", "q'x", 'a"b', "a$b'c\"d", "back\\", "a\\'b", "null", "TRUE", "007", "inf", "", "a,b"],
+)
+def test_a_text_stays_the_same_text_through_grammar_and_shell(own: Path, text: str) -> None:
+    assert compose([f"out={quoted(text)}"], own)["out"] == text
+    (override,) = shlex.split(typed("out", text))
+    assert compose([override], own)["out"] == text
+
+
+@pytest.mark.parametrize(
     ("typed", "why"),
     [
         ("query=mismatched", "query.data"),
         ("query=synthetic", "generator"),
         ("lesson=minimum_subtracted", "gate"),
         ("budget.epsilon=1", "mechanism=none"),
+        ("budget.delta=0.01", "mechanism=none"),
+        ("mechanism.epsilon=1", "mechanism=none"),
     ],
 )
 def test_keys_that_need_another_one_say_which(own: Path, typed: str, why: str) -> None:
@@ -304,6 +376,14 @@ def test_every_run_of_a_sweep_composes(own: Path) -> None:
 
 def test_every_declared_key_can_be_named_in_a_refusal() -> None:
     assert {"rounds", "training.batch", "baselines.fedavg_rounds"} <= set(flattened(Configuration))
+
+
+def test_a_configuration_that_cannot_be_read_back_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: [\n")
+    with pytest.raises(BadInput):
+        read_config(tmp_path / "config.yaml")
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_config(tmp_path / "none.yaml")
 
 
 def test_the_packaged_defaults_and_every_packaged_yaml_are_right() -> None:

@@ -113,7 +113,7 @@ def unwatched(run: Run, grid: InProcessGrid) -> Checkpoint:
     with Log(run.folder / "server" / "log.sqlite", "server") as log:
         conductor = Conductor(run.folder, run.rules(), run.terms(), run.student(), log, Unwatched())
         asking = GridAsk(grid, run.config["deadline"])
-        return conductor.conduct(asking, sorted(asking.roll_call(run.id, len(run.sites))))
+        return conductor.conduct(asking, sorted(asking.roll_call(run.id, sorted(run.sites)).came))
 
 
 def finished(run: Run, grid: InProcessGrid) -> None:

@@ -1,6 +1,7 @@
 """The test is looked at once, at the end, and what is compared has worked as long."""
 
 import math
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedkd.audit import Contradiction, Log
-from fedkd.cli.run import Run
+from fedkd.cli.examine import examine
+from fedkd.cli.run import Run, open_run
 from fedkd.data import Records
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.examination import (
@@ -59,12 +61,28 @@ def test_a_run_is_examined_after_its_last_round_and_once(tmp_path: Path) -> None
     with Log(run.folder / "server" / "log.sqlite", "server") as log:
         told = [entry.type for entry in log.entries()]
     assert told.count("evaluation.done") == 1
-    assert told[-2:] == ["run.ended", "evaluation.done"]
+    assert told[-3:] == ["run.ended", "access.performed", "evaluation.done"]
     summary = read_json(run.folder / "summary.json")
     with Log(run.folder / "server" / "log.sqlite", "server") as log:
         (entry,) = log.entries("evaluation.done")
     said = entry.body["figures"]["student"]["accuracy"]
     assert summary["student"]["accuracy"] == pytest.approx(said)
+
+
+def test_a_test_that_was_opened_is_not_opened_again_for_a_summary_that_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = founded(tmp_path / "run")
+    finished(run, Wiretap(run))
+    before = read_json(run.folder / "summary.json")
+    (run.folder / "summary.json").unlink()
+    shutil.rmtree(run.folder / "figures")
+    monkeypatch.delattr(Examination, "open")  # whoever asks for the test fails
+    examine(open_run(str(run.folder)))
+    after = read_json(run.folder / "summary.json")
+    assert after["student"] == before["student"]
+    assert after["clients"] == before["clients"]
+    assert list((run.folder / "figures").iterdir())
 
 
 labels = st.lists(st.integers(0, 3), min_size=1, max_size=40).map(np.array)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fedkd.audit import Log
 from fedkd.cli.run import Run, open_run
 from fedkd.federation.asking import CRASHED, SILENT, Reply
+from fedkd.federation.checkpoint import ServerFolder
 from fedkd.federation.faults import faulty
 from fedkd.federation.rounds import NoQuorum, share_of
 from fedkd.wire import Answer, Question, decode, encode
@@ -220,8 +221,11 @@ def test_a_run_goes_on_with_other_sites_than_it_began_with(tmp_path: Path) -> No
         sent = [
             (entry.body["round"], entry.body["recipients"]) for entry in log.entries("lesson.sent")
         ]
-    two = ["site-01", "site-02"]
-    assert sent == [(2, [*two, "site-03"]), (2, two), (3, two)]
+    enrolled = ["site-01", "site-02", "site-03"]
+    assert sent == [(2, enrolled), (3, enrolled)]
+    left_out = ServerFolder(run.folder / "server").load().left_out
+    gone = [{"round": number, "reason": "the client is not connected"} for number in (2, 3)]
+    assert left_out == {"site-03": gone}
 
 
 def questions(grid: Wiretap) -> dict[int, list[str]]:

@@ -134,3 +134,10 @@ def test_a_run_without_rounds_has_no_curve(
 ) -> None:
     folder = finished(tmp_path / "run", summary(), rounds=[])
     assert {path.name for path in write_figures(folder)} == {"bytes.svg", "hospitals.svg"}
+
+
+def test_figures_may_be_drawn_before_the_summary_is_written(summary: Make, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("")
+    drawn = write_figures(tmp_path, summary())
+    assert [file.name for file in drawn] == ["bytes.svg", "hospitals.svg"]
+    assert not (tmp_path / "summary.json").exists()

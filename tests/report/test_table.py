@@ -144,3 +144,14 @@ def test_a_name_with_markup_in_it_is_printed_as_it_is(summary: Make, client: Mak
     named = summary(clients=[client(0, site="[red]ward[/red]")])
     show(named, Console(file=out, width=140, force_terminal=True))
     assert "[red]ward[/red]" in out.getvalue()
+
+
+@pytest.mark.parametrize(("width", "whole"), [(140, True), (86, False)])
+def test_a_models_name_is_whole_where_there_is_room(
+    summary: Make, client: Make, width: int, whole: bool
+) -> None:
+    out = io.StringIO()
+    named = summary(clients=[client(0, model="gradient_boosting"), client(1)])
+    show(named, Console(file=out, width=width, force_terminal=True))
+    assert ("gradient_boosting" in out.getvalue()) is whole
+    assert "gradient_boosting" in text(named)

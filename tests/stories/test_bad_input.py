@@ -40,6 +40,11 @@ TINY = [
         (["engine=steam"], "inprocess"),
         (["+own=1"], "own"),
         (["aggregate._target_=os.system"], "yaml"),
+        (["query=synthetic", "generator.priors=[subprocess.getoutput]"], "yaml"),
+        (["student.model=random_forest"], "weights"),
+        (["budget.delta=0.01"], "mechanism"),
+        (["data=table", "data.path=pyproject.toml", "data.schema=/nope"], "schema"),
+        (["data=medmnist", "data.path=pyproject.toml"], "npz"),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else None,
 )
@@ -52,7 +57,18 @@ def test_a_wrong_word_is_refused_with_what_would_be_right(
     assert told in shown
     assert "Traceback" not in shown
     assert "expected" in shown
-    assert not (out / "summary.json").exists()
+    assert not out.exists()
+
+
+def test_a_refused_comparison_says_which_file_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*TINY, "data=digits", "clients.count=2", f"out={tmp_path / 'run'}"]
+    assert main(["simulate", *words]) == 0
+    for option in ("--csv", "--latex"):
+        nowhere = str(tmp_path / "nowhere" / "x")
+        assert main(["compare", str(tmp_path / "run"), option, nowhere]) == 2
+        assert f"{option} {nowhere}, which cannot be written" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_a_run_is_never_written_over(

@@ -1,12 +1,17 @@
 """What a researcher does on a laptop: sweeps, comparisons, baselines, parts of one's own."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import fedkd
 from fedkd.cli import main
+from fedkd.cli import simulate as command
+from fedkd.federation.rounds import NoQuorum
 from fedkd.knowledge import BadInput
 
 TINY = [
@@ -36,6 +41,21 @@ def test_python_gives_what_the_command_gives(tmp_path: Path) -> None:
     assert run.config["data"]["records"] == 150
 
 
+def test_python_takes_numbers_of_numpy_and_any_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = dict(word.split("=") for word in TINY if "[" not in word)
+    words |= {"clients.models": np.array(["logistic"]), "quorum": np.float64(0.5), "out": "null"}
+    run = fedkd.simulate(seed=np.int64(3), **{key: _read(it) for key, it in words.items()})
+    assert run.folder == tmp_path / "null"
+    assert (run.config["seed"], run.config["out"], run.config["quorum"]) == (3, "null", 0.5)
+
+
+def _read(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
 def test_python_refuses_what_the_command_refuses(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="rounds"):
         fedkd.simulate(round=3, out=str(tmp_path / "run"))
@@ -55,6 +75,76 @@ def test_a_sweep_ends_in_one_table_and_one_figure(
     differences = tmp_path / "differences.csv"
     assert main(["compare", str(base), "--csv", str(differences)]) == 0
     assert differences.read_text().count("\n") > 1
+
+
+def test_a_sweep_that_was_killed_is_finished_by_the_same_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "a sweep"
+    words = ["simulate", "-m", *TINY, f"out='{base}'", "seed=0,1,2,3"]
+    assert main(words) == 0
+    first = json.loads((base / "001" / "summary.json").read_text())
+    done = (base / "001" / "summary.json").stat().st_mtime_ns
+    run = (base / "002" / "run.json").read_bytes()
+    (base / "002" / "summary.json").unlink()
+    (base / "003" / "summary.json").unlink()
+    for path in (base / "003").iterdir():  # cut off before its first step
+        if path.name != "config.yaml":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(base / "004")
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [summary["seed"] for summary in told] == [0, 1, 2, 3]
+    assert told[0] == first
+    assert (base / "001" / "summary.json").stat().st_mtime_ns == done
+    assert (base / "002" / "run.json").read_bytes() == run
+    other = [word.replace("rounds=1", "rounds=2") for word in words]
+    assert main(other) == 2
+    assert "another configuration" in capsys.readouterr().err
+
+
+def test_a_point_without_a_quorum_does_not_end_the_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "sweep"
+    engine = command._run_engine
+
+    def second_fails(run: Any) -> None:
+        if run.config["seed"] == 1:
+            raise NoQuorum("round 1: found 1 answers, expected at least 2 of 3")
+        engine(run)
+
+    words = ["simulate", "-m", *TINY, f"out={base}", "seed=0,1,2"]
+    with monkeypatch.context() as broken:
+        broken.setattr(command, "_run_engine", second_fails)
+        assert main(words) == 1
+    said = capsys.readouterr()
+    assert "run 2 ended without a quorum: round 1: found 1 answers" in said.err
+    assert "student" in said.out
+    assert [path.parent.name for path in sorted(base.glob("*/summary.json"))] == ["001", "003"]
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize("what", ["a run", "a file", "something else", "two names"])
+def test_a_sweep_is_refused_where_its_runs_cannot_lie(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, out = tmp_path / "sweep", f"out={tmp_path / 'sweep'}"
+    if what == "a file":
+        base.write_text("")
+    if what == "a run":
+        base.mkdir()
+        (base / "config.yaml").write_text("seed: 0\n")
+    if what == "something else":
+        (base / "002").mkdir(parents=True)
+        (base / "002" / "notes.txt").write_text("")
+    if what == "two names":
+        out = f"out={base},{tmp_path / 'other'}"
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["simulate", "-m", *TINY, out, "seed=0,1"]) == 2
+    assert "expected" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_wrong_point_of_a_sweep_is_found_before_the_first_run(tmp_path: Path) -> None:

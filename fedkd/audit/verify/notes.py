@@ -331,7 +331,6 @@ class Note:
         if len(content) > MOST_NOTE_BYTES:
             raise Malformed("note", f"{len(content)} bytes", f"at most {MOST_NOTE_BYTES}")
         whole = utf8(content, "note")
-        _checked_letters(whole)
         # signed-note, Format: the last empty line parts text and signatures.
         head, blank, tail = whole.rpartition("\n\n")
         if not blank or not tail:
@@ -339,8 +338,6 @@ class Note:
         if not tail.endswith("\n"):
             raise Malformed("note", "a last line without newline", "a newline")
         lines = tail.removesuffix("\n").split("\n")
-        if len(lines) > MOST_SIGNATURES:
-            raise Malformed("note", f"{len(lines)} signatures", f"at most {MOST_SIGNATURES}")
         return cls(head + "\n", tuple(Signature.parse(line + "\n") for line in lines))
 
     def with_signatures(self, more: Iterable[Signature]) -> "Note":

@@ -8,29 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedkd.cli.bench.options import OPTIONS, options_of
 from fedkd.cli.configuration import app_root
 from fedkd.knowledge import BadInput
 
-Bench = Callable[[Mapping[str, str], Path], dict[str, Any]]
-DEFAULTS = {
-    "methods": {"seeds": "0,1,2", "fashion_mnist": "", "heart_disease": "", "cells": "all"},
-    "simulate": {"sites": "200", "engine": "both", "seconds": "20"},
-    "scale": {"sites": "1000", "rounds": "200"},
-}
+Bench = Callable[[Mapping[str, Any], Path], dict[str, Any]]
 
 
-def bench(
-    name: str,
-    overrides: Sequence[str],
-    *,
-    config_dir: Path | None = None,
-    as_json: bool = False,
-    debug: bool = False,
-) -> int:
+def bench(name: str, overrides: Sequence[str], *, as_json: bool = False) -> int:
     """Runs the comparison `name`, prints it, and keeps it under `runs/bench/` as JSON."""
-    if name not in DEFAULTS:
-        raise BadInput(f"bench {name!r}", "one of " + ", ".join(DEFAULTS))
-    options = {**DEFAULTS[name], **_options(name, overrides)}
+    if name not in OPTIONS:
+        raise BadInput(f"bench {name!r}", "one of " + ", ".join(OPTIONS))
+    options = options_of(name, overrides)
     folder = Path("runs") / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     measured = _bench_of(name)(options, folder)
@@ -60,16 +49,6 @@ def _bench_of(name: str) -> Bench:
     from fedkd.cli.bench.scale import scale
 
     return scale
-
-
-def _options(name: str, overrides: Sequence[str]) -> dict[str, str]:
-    options = {}
-    for text in overrides:
-        key, sign, value = text.partition("=")
-        if not sign or key not in DEFAULTS[name]:
-            raise BadInput(repr(text), "key=value, with a key of " + ", ".join(DEFAULTS[name]))
-        options[key] = value
-    return options
 
 
 def _commit() -> str | None:

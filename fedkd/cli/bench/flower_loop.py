@@ -68,7 +68,7 @@ def _train_one(site: int, sites: int) -> None:
 
 
 def _workers_cpu() -> float:
-    """CPU seconds of all of Ray's processes and of this one (Linux)."""
+    """CPU seconds of Ray's workers and servers and of this process (Linux)."""
     import os
 
     ticks = os.sysconf("SC_CLK_TCK")
@@ -79,6 +79,12 @@ def _workers_cpu() -> float:
             fields = (path / "stat").read_text().rsplit(")", 1)[1].split()
         except OSError:
             continue
-        if b"ray" in command and int(path.name) != os.getpid():
+        if _is_rays(command) and int(path.name) != os.getpid():
             total += (int(fields[11]) + int(fields[12])) / ticks
     return total
+
+
+def _is_rays(command: bytes) -> bool:
+    """Whether a command line is a worker's, which Ray names `ray::...`, or a Ray server's."""
+    program = command.split(b"\0")[0]
+    return program.startswith(b"ray::") or program.rpartition(b"/")[2] in (b"raylet", b"gcs_server")

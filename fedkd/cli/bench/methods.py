@@ -38,13 +38,12 @@ CELLS = (
 )
 
 
-def methods(options: Mapping[str, str], folder: Path) -> dict[str, Any]:
+def methods(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Runs every cell whose data are given, for every seed; finished runs are not run again."""
-    seeds = [int(seed) for seed in options["seeds"].split(",")]
-    wanted = None if options["cells"] == "all" else options["cells"].split(",")
+    seeds = options["seeds"]
     results = {}
     for number, cell in enumerate(CELLS, start=1):
-        if wanted is not None and str(number) not in wanted:
+        if number not in options["cells"]:
             continue
         if not options[cell.needs]:
             print(f"left out: {cell.name}; name its folder: {cell.needs}=...", file=sys.stderr)
@@ -64,12 +63,12 @@ def methods(options: Mapping[str, str], folder: Path) -> dict[str, Any]:
 def _run(cell: Cell, seed: int, path: str, folder: Path) -> dict[str, Any]:
     import rfc8785
 
-    from fedkd.cli.configuration import compose
+    from fedkd.cli.configuration import compose, quoted
     from fedkd.cli.simulate import simulate_one
     from fedkd.knowledge import digest_of_bytes
     from fedkd.report import read_summary
 
-    overrides = [*cell.overrides, f"data.path='{path}'", f"seed={seed}", "baselines=true"]
+    overrides = [*cell.overrides, f"data.path={quoted(path)}", f"seed={seed}", "baselines=true"]
     named = digest_of_bytes(rfc8785.dumps(_json(compose(overrides)))).removeprefix("sha256:")
     run = folder / "cells" / named[:16]
     if not (run / "summary.json").exists():
@@ -77,7 +76,7 @@ def _run(cell: Cell, seed: int, path: str, folder: Path) -> dict[str, Any]:
         if (run / "config.yaml").exists():
             simulate_one([], resume=run)
         else:
-            simulate_one([*overrides, f"out='{run}'"])
+            simulate_one([*overrides, f"out={quoted(str(run))}"])
     return read_summary(run / "summary.json")
 
 

@@ -16,12 +16,12 @@ SMALL = [
 ]  # fmt: skip
 
 
-def scale(options: Mapping[str, str], folder: Path) -> dict[str, Any]:
+def scale(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Peak memory with many sites; memory by round over many rounds."""
     from fedkd.cli.simulate import simulate_one
 
     os.environ["FEDKD_QUIET"] = "1"
-    sites, rounds = int(options["sites"]), int(options["rounds"])
+    sites, rounds = options["sites"], options["rounds"]
     with tempfile.TemporaryDirectory() as base, _Sampled() as sampled:
         few = ["clients.count=4", f"rounds={rounds}", "data.records=120"]
         simulate_one([*SMALL, *few, f"out={base}/long"])

@@ -13,10 +13,10 @@ from fedkd.data import Records
 from fedkd.distill import LearningPlan
 
 
-def simulate(options: Mapping[str, str], folder: Path) -> dict[str, Any]:
+def simulate(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Three comparisons in one run, in CPU seconds of one thread, printed as ratios."""
-    results = {"small_sites": _small_sites(int(options["sites"]), options["engine"])}
-    results["whole_run"] = _whole_run(float(options["seconds"]))
+    results = {"small_sites": _small_sites(options["sites"], options["engine"])}
+    results["whole_run"] = _whole_run(options["seconds"])
     return results
 
 

@@ -115,6 +115,9 @@ def _card(name: str) -> Card:
 
 
 def _read(place: Path) -> dict[str, Array]:
+    # What is no archive numpy takes for a pickle, and says how to load it unsafely.
+    if not zipfile.is_zipfile(place):
+        raise BadInput(f"a damaged file {place}, or no npz file", "a MedMNIST npz file")
     try:
         with np.load(place, allow_pickle=False) as kept:
             missing = [key for key in KEYS if key not in kept.files]

@@ -40,10 +40,10 @@ def table(
 
 def schema_path(schema: str | None, place: Path) -> Path:
     """Where the schema of the table at `place` lies; `BadInput` says where it was expected."""
-    shipped = Path(__file__).with_name(f"{schema}.yaml")
     if schema in SHIPPED:
-        return shipped
-    found = place.with_name(place.name + ".schema.yaml") if schema is None else Path(schema)
+        return Path(__file__).with_name(f"{schema}.yaml")
+    beside = place.with_name(place.name + ".schema.yaml")
+    found = beside if schema is None else Path(schema).expanduser()
     if not found.is_file():
         raise BadInput(
             f"no schema {found}",

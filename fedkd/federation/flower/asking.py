@@ -1,7 +1,8 @@
 """Asks sites through a Flower grid: who is there, questions out, replies in as they come."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -16,6 +17,13 @@ NODE_GONE = (5,)
 """Flower's error code for a node that is not connected (flwr 1.41)."""
 
 
+class RollCalled(NamedTuple):
+    """Bytes sent and received by each site that came, and the names that nobody enrolled."""
+
+    came: Mapping[str, tuple[int, int]]
+    strangers: tuple[str, ...]
+
+
 class GridAsk:
     """`Ask` over a Flower grid; nodes are known by the site names they gave at the roll call."""
 
@@ -24,12 +32,13 @@ class GridAsk:
         self.deadline_s = deadline_s
         self.nodes: dict[str, int] = {}
 
-    def roll_call(self, run: str, expected: int) -> dict[str, tuple[int, int]]:
-        """Learns who is there; returns bytes sent and received by site.
+    def roll_call(self, run: str, roster: Sequence[str]) -> RollCalled:
+        """Learns which node is which site of `roster`; nobody else is asked anything after it.
 
-        Waits until `expected` nodes are connected or the deadline has passed. A name that two
-        nodes give belongs to neither: neither is asked.
+        Waits until as many nodes are connected as the roster has sites, or the deadline has
+        passed. A name that two nodes give belongs to neither: neither is asked.
         """
+        expected = len(roster)
         until = time.monotonic() + self.deadline_s
         nodes = sorted(self.grid.get_node_ids())
         while len(nodes) < expected and time.monotonic() < until:
@@ -41,9 +50,13 @@ class GridAsk:
             site = _present(body, run)
             if site is not None and body is not None:
                 named.setdefault(site, []).append((node, len(body)))
-        known = {site: told[0] for site, told in sorted(named.items()) if len(told) == 1}
+        single = {site: told[0] for site, told in sorted(named.items()) if len(told) == 1}
+        known = {site: told for site, told in single.items() if site in roster}
         self.nodes = {site: node for site, (node, _) in known.items()}
-        return {site: (len(question), size) for site, (_, size) in known.items()}
+        return RollCalled(
+            {site: (len(question), size) for site, (_, size) in known.items()},
+            tuple(sorted(set(named) - set(roster))),
+        )
 
     def __call__(
         self, bodies: Mapping[str, bytes], on_reply: Callable[[Reply], None], *, round: int

@@ -2,12 +2,10 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.serde import message_to_proto
 from flwr.serverapp.strategy import FedAvg
 
 from fedkd.distill import Classifier, LearningPlan
@@ -17,38 +15,12 @@ from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import Array
 
 
-@dataclass(frozen=True, slots=True)
-class Averaged:
-    """One FedAvg run: the model after each round, and the bytes up to there, both ways."""
-
-    models: tuple[Classifier, ...]
-    bytes: tuple[int, ...]
-
-
-class CountingGrid(InProcessGrid):
-    """The in-process grid, counting the bytes of every message with its framing."""
-
-    def push_messages(self, messages):  # type: ignore[no-untyped-def]  # flwr's own signature
-        """Counts on the way down."""
-        messages = list(messages)
-        self.count = getattr(self, "count", 0) + sum(map(_size, messages))
-        return super().push_messages(messages)
-
-    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]  # flwr's own signature
-        """Counts on the way up."""
-        replies = super().pull_messages(message_ids)
-        self.count += sum(map(_size, replies))
-        return replies
-
-
-def _size(message: Message) -> int:
-    return int(message_to_proto(message).ByteSize())
-
-
 def fedavg(
     start: Classifier, sites: Mapping[str, Path], plan: LearningPlan, *, rounds: int, seed: int
-) -> Averaged:
-    """`rounds` rounds of FedAvg from `start` over the records of `sites`; `plan` is a round's work.
+) -> tuple[Classifier, ...]:
+    """The model after each of `rounds` rounds of FedAvg from `start` over the records of `sites`.
+
+    `plan` is what a site does in one round.
 
     McMahan, Moore, Ramage, Hampson and Arcas, 2017, Communication-efficient learning of deep
     networks from decentralized data, arXiv:1602.05629: weighted by records, every site each round.
@@ -68,13 +40,11 @@ def fedavg(
         return Message(RecordDict(content), reply_to=message)
 
     models: list[Classifier] = []
-    sizes: list[int] = []
-    grid = CountingGrid(app, [{"site": name} for name in names])
+    grid = InProcessGrid(app, [{"site": name} for name in names])
 
     def keep(round: int, arrays: ArrayRecord) -> MetricRecord | None:
         if round > 0:
             models.append(start.with_weights(_weights(arrays)))
-            sizes.append(grid.count)
         return None
 
     logger = logging.getLogger("flwr")
@@ -91,7 +61,7 @@ def fedavg(
         strategy.start(grid, _arrays(start), num_rounds=rounds, evaluate_fn=keep)
     finally:
         logger.setLevel(level)
-    return Averaged(tuple(models), tuple(sizes))
+    return tuple(models)
 
 
 def _arrays(model: Classifier) -> ArrayRecord:

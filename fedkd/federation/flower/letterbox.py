@@ -10,7 +10,7 @@ from flwr.app import Context, Message
 from fedkd.federation.building import Workshop
 from fedkd.federation.durable import read_json
 from fedkd.federation.flower.letters import body_of, content_of
-from fedkd.federation.flower.ray import SITES_VARIABLE
+from fedkd.federation.flower.ray import RUN_VARIABLE
 from fedkd.federation.participant import MOST_QUESTION_BYTES, open_participant
 from fedkd.wire import Reason, Refusal, encode
 
@@ -29,7 +29,7 @@ def reply_to(message: Message, context: Context) -> Message:
         body = site.answer(body_of(message, MOST_QUESTION_BYTES))
     except NoSite:
         body = encode(Refusal(UNKNOWN, UNKNOWN, 0, Reason.NOT_CONFIGURED))
-    except Exception:
+    except (Exception, SystemExit):
         body = encode(Refusal(UNKNOWN, UNKNOWN, 0, Reason.FAILED))
     return Message(content_of(body), reply_to=message)
 
@@ -44,21 +44,20 @@ def site_folder(context: Context) -> Path:
     if named:
         return Path(str(named))
     number = context.node_config.get("partition-id")
-    sites = _simulated_sites(context)
-    if number is None or sites is None:
+    run = _simulated_run(context)
+    if number is None or run is None:
         raise NoSite("found no site in the node's configuration")
-    folders = sorted(path.parent for path in sites.glob("*/site.json"))
-    return folders[int(number)]
+    told = read_json(run / "run.json")
+    return Path(told["sites_dir"], told["sites"][int(number)])
 
 
-def _simulated_sites(context: Context) -> Path | None:
+def _simulated_run(context: Context) -> Path | None:
     # Only inside a Ray worker, where no hospital's node ever runs, may the submitter say where.
-    if "ray" not in sys.modules:
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
         return None
-    if SITES_VARIABLE in os.environ:
-        return Path(os.environ[SITES_VARIABLE])
-    out = context.run_config.get("out")
-    return Path(read_json(Path(str(out)) / "run.json")["sites_dir"]) if out else None
+    named = os.environ.get(RUN_VARIABLE) or context.run_config.get("out")
+    return Path(str(named)) if named else None
 
 
 @cache

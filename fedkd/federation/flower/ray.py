@@ -16,14 +16,14 @@ from flwr.serverapp import ServerApp
 from fedkd.federation.flower import QUIET
 from fedkd.knowledge import BadInput
 
-SITES_VARIABLE = "FEDKD_SIMULATED_SITES"
-"""Tells the workers of a simulation where the sites' folders are."""
+RUN_VARIABLE = "FEDKD_SIMULATED_RUN"
+"""Tells the workers of a simulation which run's sites they play."""
 
 
 def run_on_ray(
     server_app: ServerApp,
     client_app: ClientApp,
-    sites: Path,
+    run_folder: Path,
     count: int,
     run_config: Mapping[str, Any],
     app_root: Path,
@@ -49,7 +49,7 @@ def run_on_ray(
     context = Context(run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), dict(run_config))
     logging.getLogger("flwr").setLevel(logging.ERROR)
     paths = [str(app_root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    changed = {**QUIET, "PYTHONPATH": os.pathsep.join(paths), SITES_VARIABLE: str(sites)}
+    changed = {**QUIET, "PYTHONPATH": os.pathsep.join(paths), RUN_VARIABLE: str(run_folder)}
     before = {name: os.environ.get(name) for name in [*changed, "HOME"]}
     os.environ.update(changed)
     home = tempfile.TemporaryDirectory()
