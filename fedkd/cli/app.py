@@ -163,6 +163,47 @@ def bench(
     return run_bench(name, overrides or [], as_json=as_json)
 
 
+logs = typer.Typer(
+    name="audit",
+    no_args_is_help=True,
+    help="Read a run's logs, check them, and redo what the server combined.",
+)
+app.add_typer(logs)
+Logs = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run's folder, its audit folder, or one log.")
+]
+
+
+@logs.command("show")
+def audit_show(
+    run: Logs,
+    party: Annotated[str | None, typer.Option("--party", help="One party's entries.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="One type of event.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Print the entries of one log, or of all logs of a run."""
+    from fedkd.cli.audit import show
+
+    return show(run, party=party, type=type_, as_json=as_json)
+
+
+@logs.command("verify")
+def audit_verify(run: Logs, as_json: Json = False, debug: Debug = False) -> int:
+    """Check every entry, root and signature, and what the logs say of each other."""
+    from fedkd.cli.audit import verify
+
+    return verify(run, as_json=as_json)
+
+
+@logs.command("recompute")
+def audit_recompute(run: Logs, as_json: Json = False, debug: Debug = False) -> int:
+    """Redo consensus, lesson and student from the released answers, to the last bit."""
+    from fedkd.cli.audit import recompute
+
+    return recompute(run, as_json=as_json)
+
+
 def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one return a kind of ending
     """Runs a command and returns its exit code; an error becomes one sentence on stderr."""
     debug = "--debug" in arguments

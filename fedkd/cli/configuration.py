@@ -1,10 +1,9 @@
-"""Turns what a person typed into one checked, plain configuration: only this file knows Hydra."""
+"""Turns what a person typed into one checked, plain configuration, by way of Hydra."""
 
 import contextlib
 import functools
 import inspect
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import fedkd
 from fedkd.cli.keys import GROUPS, PLAIN_GROUPS
+from fedkd.cli.overrides import NAMED_GROUPS, parsed
 from fedkd.cli.validation import (
     check,
     check_part,
@@ -26,12 +26,6 @@ from fedkd.knowledge import BadInput
 if TYPE_CHECKING:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.override_parser.types import Override
-
-NAMED_GROUPS = ("model",)
-"""Groups that are not chosen by `group=name`: their names stand inside other keys."""
-
-NAMING_CODE = ("generator",)
-"""Groups whose keys may name functions (generator.priors): only a yaml may."""
 
 CALLED_LATER = ("model", "generator")
 """Groups whose parts are made for a space, which is known when the data are."""
@@ -58,16 +52,16 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[st
     exist, or a value has the wrong type or is out of range.
     """
     loader = _loader(config_dir)
-    parsed = _parsed(overrides, loader)
-    for override in parsed:
+    asked = parsed(overrides, loader)
+    for override in asked:
         if override.is_sweep_override():
             raise BadInput(
                 f"several values in {override.input_line}",
                 "one value",
                 f"add -m to try each, or write {override.key_or_group}=[a,b] for a list",
             )
-    composed = _completed(_load(loader, "config", [_as_hydra(it, config_dir) for it in parsed]))
-    _refuse_unknown(parsed, composed, config_dir)
+    composed = _completed(_load(loader, "config", [_as_hydra(it, config_dir) for it in asked]))
+    _refuse_unknown(asked, composed, config_dir)
     check(composed)
     for key, names in _models(composed).items():
         if not names:
@@ -141,8 +135,8 @@ def sweep(overrides: Sequence[str], config_dir: Path | None = None) -> list[list
 
     loader = _loader(config_dir)
     with _teaching():
-        parsed = _parsed(overrides, loader)
-        (runs,) = BasicSweeper.split_arguments(parsed, None)
+        asked = parsed(overrides, loader)
+        (runs,) = BasicSweeper.split_arguments(asked, None)
     if not runs:
         raise BadInput(f"no value left in {' '.join(overrides)}", "at least one run")
     return [list(run) for run in runs]
@@ -150,23 +144,7 @@ def sweep(overrides: Sequence[str], config_dir: Path | None = None) -> list[list
 
 def swept_keys(overrides: Sequence[str], config_dir: Path | None = None) -> list[str]:
     """The keys that a sweep varies."""
-    return [it.key_or_group for it in _parsed(overrides, _loader(config_dir)) if _varies(it)]
-
-
-def quoted(text: str) -> str:
-    """`text` as a value that Hydra's grammar reads as this text, whatever is in it."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    mark = Quote.double if "'" in text and '"' not in text else Quote.single
-    return QuotedString(text, mark).with_quotes()
-
-
-def typed(key: str, text: str) -> str:
-    """The override that sets `key` to a text, ready for a shell."""
-    if re.fullmatch(r"[A-Za-z/_.][\w/.+-]*", text, re.ASCII) and not _is_reserved(text):
-        return f"{key}={text}"
-    override = f"{key}={quoted(text)}"
-    return shlex.quote(override) if re.search(r'["$`\\!]', override) else f'"{override}"'
+    return [it.key_or_group for it in parsed(overrides, _loader(config_dir)) if _varies(it)]
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -289,95 +267,6 @@ def _teaching() -> Iterator[None]:
         ) from error
 
 
-def _parsed(overrides: Sequence[str], loader: "ConfigLoaderImpl") -> list["Override"]:
-    """The overrides by Hydra's grammar, each of a kind that may be typed here."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parser = OverridesParser.create(config_loader=loader)
-    parsed = []
-    for text in overrides:
-        written = _enabled(text)
-        if written[:1] in ("+", "~"):
-            raise BadInput(
-                text, "key=value: keys are neither added nor taken away", "leave the sign out"
-            )
-        if "=" not in written.lstrip("="):
-            raise BadInput(repr(text), "key=value", f"write {text.strip('=') or 'key'}=<value>")
-        try:
-            parsed += parser.parse_overrides([written])
-        except HydraException as error:
-            raise _unreadable(text) from error
-        _refuse_strange(parsed[-1], text)
-    return parsed
-
-
-def _unreadable(text: str) -> BadInput:
-    """The refusal of what is not Hydra's grammar; a text with a special sign is shown quoted."""
-    key, _, value = text.partition("=")
-    special = re.search(r"[^\w/\\+.$%*@?|:=,(){} \[\]-]", value, re.ASCII)
-    if special and value[0] not in "[{\"'" and "(" not in value:
-        return BadInput(
-            f"{text!r} with the sign {special.group()!r}",
-            "a text with special signs in quotes",
-            f"write {typed(key, value)}",
-        )
-    return BadInput(
-        repr(text),
-        "key=value, with brackets and quotes closed",
-        "a list is key=[a,b], a text with special signs is key='\"text\"'",
-    )
-
-
-def _is_reserved(text: str) -> bool:
-    """Whether the grammar reads `text` as null, a truth or a number, and not as a text."""
-    return bool(re.fullmatch(r"null|true|false|[+-]?(inf|nan)|[.\d].*", text, re.IGNORECASE))
-
-
-def _enabled(text: str) -> str:
-    """`baselines=true` is short for `baselines.enabled=true`."""
-    return re.sub(r"^baselines=", "baselines.enabled=", text)
-
-
-def _refuse_strange(override: "Override", text: str) -> None:
-    """Only a yaml file may name code, and Hydra's own switches are not ours."""
-    if re.search(r"(^|[^A-Za-z0-9])_[a-z]+_([^A-Za-z0-9]|$)", text):
-        raise BadInput(
-            text,
-            "a value: code is named in yaml files alone, never on a command line",
-            "write a yaml and point --config-dir at its folder",
-        )
-    if override.key_or_group.split(".")[0] in NAMING_CODE and not override.is_sweep_override():
-        for word in _texts(override.value()):
-            if "." in word and all(name.isidentifier() for name in word.split(".")):
-                raise BadInput(
-                    f"{text}, where {word} names code",
-                    "names without a dot: code is named in yaml files alone",
-                    "write a yaml and point --config-dir at its folder",
-                )
-    if override.is_hydra_override() or override.package is not None:
-        raise BadInput(text, "a key of fedkd", "Hydra's own keys are not used here")
-    if override.key_or_group.split(".")[0] == "choices":
-        raise BadInput(text, "group=name", "choices are what was chosen, not what is set")
-    if override.key_or_group in NAMED_GROUPS:
-        name = text.partition("=")[2]
-        remedy = f"did you mean clients.models=[{name}] or student.model={name}?"
-        raise BadInput(text, "a known key", remedy)
-    if not override.is_sweep_override() and "${" in str(override.value()):
-        raise BadInput(text, "a plain value", "references belong into yaml files")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a value, however deep."""
-    if isinstance(value, Mapping):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
-    elif value is not None and not isinstance(value, int | float):
-        yield str(getattr(value, "text", value))
-
-
 def _as_hydra(override: "Override", config_dir: Path | None) -> str:
     """A choice of a yaml as it stands; a value as one that may be new, since we check it after."""
     key = override.key_or_group
@@ -410,11 +299,11 @@ def _require_option(group: str, name: str, config_dir: Path | None) -> None:
 
 
 def _refuse_unknown(
-    parsed: Sequence["Override"], composed: Mapping[str, Any], config_dir: Path | None
+    asked: Sequence["Override"], composed: Mapping[str, Any], config_dir: Path | None
 ) -> None:
     """Names the key as it was typed, before the whole is checked."""
     known = known_keys(composed)
-    for override in parsed:
+    for override in asked:
         key = override.key_or_group
         parents = {key.rsplit(".", depth)[0] for depth in range(1, key.count(".") + 1)}
         if key not in known and not any(_is_free(composed, parent) for parent in parents):

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from fedkd.audit import Log
+from fedkd.cli.audit import all_hold
 from fedkd.cli.run import versions
 from fedkd.distill import Classifier, load_weights
 from fedkd.federation.baselines import chosen_fedavg, pooled, weights_bytes
@@ -61,7 +62,7 @@ def examine(run: "Run") -> dict[str, Any]:
         "train_s": trained + state.teach_seconds + figures["seconds"],
         "engine": run.config["engine"],
         "versions": versions(),
-        "audit": {"entries": _export_logs(run), "root": None, "verified": None},
+        "audit": _audit(run),
     }
     write_figures(run.folder, summary)
     write_summary(run.folder / "summary.json", summary)
@@ -189,16 +190,18 @@ def _query_set(run: "Run") -> dict[str, Any]:
     return {"kind": kind, "size": posed.body["count"], "digest": posed.body["digest"]}
 
 
-def _export_logs(run: "Run") -> int:
-    """Hands each party's log over into `audit/`; returns the number of entries."""
+def _audit(run: "Run") -> dict[str, Any]:
+    """Hands each party's log over into `audit/`, and says whether all of them hold."""
     folder = run.folder / "audit"
     folder.mkdir(exist_ok=True)
     paths = {"server": run.folder / "server" / "log.sqlite"}
     paths |= {site: path / "log.sqlite" for site, path in run.sites.items()}
-    entries = 0
+    entries, root = 0, None
     for party, path in paths.items():
         with ExitStack() as open_logs:
             log = open_logs.enter_context(Log(path, party))
             log.export(folder / f"{party}.sqlite")
             entries += len(log)
-    return entries
+            if party == "server" and (note := log.checkpoint()) is not None:
+                root = note.checkpoint().root.hex()
+    return {"entries": entries, "root": root, "verified": all_hold(folder)}

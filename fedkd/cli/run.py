@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedkd import __version__
 from fedkd.cli.configuration import compose, part, with_user_code
+from fedkd.cli.lines import say
 from fedkd.data import Dataset
 from fedkd.federation.building import Workshop, instantiate
 from fedkd.federation.dealing import Cut, cut, deal
@@ -49,7 +50,9 @@ def dataset_of(spec: Mapping[str, Any]) -> Dataset:
 
 def new_folder(out: str | None) -> Path:
     """A folder for a run, not made yet; `BadInput` if it already holds something."""
-    folder = Path(out) if out else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = (
+        Path(out).expanduser() if out else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    )
     number = 1
     while out is None and folder.exists():
         number += 1
@@ -71,9 +74,11 @@ def prepare(folder: Path, config: dict[str, Any], config_dir: Path | None = None
 
     began(folder)
     with_user_code(config_dir)
-    config = _anchored(config)
+    config = anchored(config)
     run = Run(folder, config, secrets.token_hex(8), _parts(config, config_dir), config_dir)
     run.check()
+    for note in run.dataset().notes:
+        say(f"data: {note}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -129,6 +134,8 @@ class Run:
 
     def check(self) -> None:
         """Makes every part once, before anything is written: `BadInput` for what does not fit."""
+        if self.sites_dir.exists() and not self.sites_dir.is_dir():
+            raise BadInput(f"sites.dir={self.sites_dir}, a file", "a folder")
         self.cut()
         self.rules()
         for name in self.parts:
@@ -148,8 +155,6 @@ class Run:
 
     def found(self) -> None:
         """Founds the sites: each gets a folder with its records."""
-        if self.sites_dir.exists() and not self.sites_dir.is_dir():
-            raise BadInput(f"sites.dir={self.sites_dir}, a file", "a folder")
         deal(
             self.cut(),
             self.sites_dir,
@@ -359,7 +364,7 @@ def versions() -> dict[str, str]:
     return {"fedkd": __version__, "python": platform.python_version(), **found}
 
 
-def _anchored(config: dict[str, Any]) -> dict[str, Any]:
+def anchored(config: dict[str, Any]) -> dict[str, Any]:
     """`config` with paths that hold from any working directory."""
     anchored = {**config, "data": dict(config["data"]), "query": dict(config["query"])}
     anchored["sites"] = dict(config["sites"])

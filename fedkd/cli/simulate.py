@@ -4,8 +4,10 @@ import importlib
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 from fedkd.cli.configuration import (
     app_root,
     compose,
-    quoted,
     read_config,
     sweep,
     swept_keys,
-    typed,
 )
 from fedkd.cli.lines import say
+from fedkd.cli.overrides import quoted, typed
 from fedkd.knowledge import BadInput
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ def simulate_one(
     """One run from its configuration, or on from where it was cut off; its summary."""
     if resume is None:
         return _completed(_founded(compose(overrides, config_dir), config_dir))
-    return _completed(_resumed(resume, overrides, config_dir))
+    run = _resumed(resume, overrides, config_dir)
+    with _whole(resume):
+        return _completed(run)
 
 
 def _founded(config: dict[str, Any], config_dir: Path | None) -> "Run":
@@ -100,9 +103,7 @@ def _as_overrides(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
 
 def _as_text(value: Any) -> str:
     """A Python value in Hydra's grammar; a text is quoted, so that "null" stays one."""
-    import numpy as np
-
-    if isinstance(value, np.generic | np.ndarray):
+    if hasattr(value, "tolist"):  # numpy's numbers and arrays
         value = value.tolist()
     if value is None:
         return "null"
@@ -136,10 +137,27 @@ def _resumed(folder: Path, overrides: Sequence[str], config_dir: Path | None = N
             "one that had begun",
             "remove the folder and start again",
         )
-    run = open_run(str(folder))
+    with _whole(folder):
+        run = open_run(str(folder))
     say(f"fedkd: going on with {folder}")
     load_engine()
     return run
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Says so where a run's folder is no longer what the run left."""
+    from fedkd.audit import UnknownFormat
+
+    try:
+        yield
+    except (json.JSONDecodeError, KeyError, FileNotFoundError, UnknownFormat) as error:
+        what = error if isinstance(error, UnknownFormat) else f"{type(error).__name__}: {error}"
+        raise BadInput(
+            f"a run in {folder} that is damaged, or of another version ({what})",
+            "its folder as the run left it",
+            "restore it from a copy, or start a new run",
+        ) from error
 
 
 def load_engine() -> None:
@@ -242,7 +260,7 @@ def _point(config: dict[str, Any], folder: Path, config_dir: Path | None) -> Non
     if (folder / "summary.json").exists():
         say(f"fedkd: finished before, in {folder}")
     elif (folder / "run.json").exists():
-        _completed(_resumed(folder, []))
+        simulate_one([], resume=folder)
     else:
         # Cut off before its first step: nothing but the configuration, which is the same, is there.
         (folder / "config.yaml").unlink(missing_ok=True)
@@ -251,12 +269,12 @@ def _point(config: dict[str, Any], folder: Path, config_dir: Path | None) -> Non
 
 def _refuse_another(folder: Path, config: Mapping[str, Any]) -> None:
     """Raises `BadInput` unless `folder` is free, or holds a run of the configuration."""
-    from fedkd.cli.run import _anchored, new_folder
+    from fedkd.cli.run import anchored, new_folder
 
     if not (folder / "config.yaml").exists():
         new_folder(str(folder))
     elif {**read_config(folder / "config.yaml"), "out": None} != {
-        **_anchored(dict(config)),
+        **anchored(dict(config)),
         "out": None,
     }:
         raise BadInput(
@@ -267,14 +285,15 @@ def _refuse_another(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _next_command(run: "Run") -> str:
-    if not run.config["baselines"]["enabled"]:
-        return f"fedkd simulate data={run.config['choices']['data']} baselines=true" + _path(run)
-    return f"fedkd simulate -m data={run.config['choices']['data']} seed=0,1,2" + _path(run)
-
-
-def _path(run: "Run") -> str:
-    path = run.config["data"].get("path")
-    return f" {typed('data.path', _short(Path(path)))}" if path else ""
+    data = f"data={run.config['choices']['data']}"
+    words = [data, "baselines=true"]
+    if run.config["baselines"]["enabled"]:
+        words = ["-m", data, "seed=0,1,2"]
+    if path := run.config["data"].get("path"):
+        words.append(typed("data.path", _short(Path(path))))
+    if run.config_dir is not None:
+        words += ["--config-dir", shlex.quote(_short(run.config_dir))]
+    return " ".join(["fedkd simulate", *words])
 
 
 def _short(path: Path) -> str:

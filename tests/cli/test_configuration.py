@@ -12,13 +12,12 @@ from fedkd.cli.configuration import (
     compose,
     options,
     part,
-    quoted,
     read_config,
     sweep,
     swept_keys,
-    typed,
 )
 from fedkd.cli.keys import GROUPS, Configuration
+from fedkd.cli.overrides import quoted, typed
 from fedkd.cli.validation import check, flattened
 from fedkd.knowledge import BadInput
 
@@ -231,7 +230,10 @@ def test_a_command_line_names_no_code(own: Path, typed: str) -> None:
 )
 def test_a_generators_function_is_named_in_a_yaml_alone(own: Path, typed: str) -> None:
     assert "code is named in yaml files alone" in refusal([typed], own)
-    points = sweep([typed.replace("[", "[shapes],[", 1)], own)
+
+
+def test_no_point_of_a_sweep_names_a_generators_function(own: Path) -> None:
+    points = sweep(["generator.priors=[shapes],[subprocess.getoutput]"], own)
     assert "code is named in yaml files alone" in refusal(points[-1], own)
 
 

@@ -205,23 +205,7 @@ label: {column: ill, classes: ["no", "yes"]}
 """
 
 
-NOT_QUOTED = pytest.mark.xfail(
-    reason="fedkd/cli/simulate.py, _path: the path is neither in Hydra's quotes nor in a shell's"
-)
-NO_CONFIG_DIR = pytest.mark.xfail(
-    reason="fedkd/cli/simulate.py, _next_command: --config-dir is not repeated"
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "plain",
-        pytest.param("a folder", marks=NOT_QUOTED),
-        pytest.param("a hospital's", marks=NOT_QUOTED),
-        pytest.param("x=1, y=2", marks=NOT_QUOTED),
-    ],
-)
+@pytest.mark.parametrize("name", ["plain", "a folder", "a hospital's", "x=1, y=2"])
 def test_what_comes_next_finds_the_file_again(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,14 +222,14 @@ def test_what_comes_next_finds_the_file_again(
     assert Path(then["data"]["path"]).resolve() == folder / "own.csv"
 
 
-@NO_CONFIG_DIR
 def test_what_comes_next_names_the_folder_of_ones_own_yaml_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = tmp_path / "mine"
     (own / "data").mkdir(parents=True)
     (own / "data" / "my_digits.yaml").write_text(
-        "# @package _global_\ndata:\n  _target_: fedkd.data.sources.digits.digits\n"
+        "# @package _global_\nquery:\n  size: 12\n"
+        "data:\n  _target_: fedkd.data.sources.digits.digits\n"
         "  records: null\n  validation: 0.1\n  test_size: 40\n  reference_model: logistic\n"
     )
     words = ["data=my_digits", *TINY[1:], "rounds=1", f"out={tmp_path / 'run'}"]

@@ -1,7 +1,8 @@
 """A run that is killed at any named step goes on, and ends as an unbroken one."""
 
 import json
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from fedkd.audit import Log
 from fedkd.audit.log import Entry
 from fedkd.cli.simulate import simulate_one
+from fedkd.knowledge import BadInput
 from tests.stories.forked import forked, kill_oneself
 
 TINY = [
@@ -64,6 +66,7 @@ def outcome(run: Path) -> dict[str, Any]:
     summary = json.loads((run / "summary.json").read_text())
     for changing in ("wall_s", "train_s"):
         summary.pop(changing)
+    summary["audit"].pop("root")  # salts are drawn afresh
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for row in metrics:
         row.pop("seconds")
@@ -133,3 +136,38 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(own: Path, tmp_path: Path
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
     simulate_one([], resume=run)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
+def _cut_run_json(run: Path) -> None:
+    (run / "run.json").write_text("{")
+
+
+def _cut_checkpoint(run: Path) -> None:
+    (run / "server" / "checkpoint.json").write_text("{")
+
+
+def _take_the_student(run: Path) -> None:
+    for path in (run / "server").glob("student-*"):
+        path.unlink()
+
+
+def _write_a_newer_log(run: Path) -> None:
+    database = sqlite3.connect(run / "server" / "log.sqlite")
+    database.execute("PRAGMA user_version=99")
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "damage", [_cut_run_json, _cut_checkpoint, _take_the_student, _write_a_newer_log]
+)
+def test_a_damaged_run_says_so(damage: Callable[[Path], None], own: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def killed() -> None:
+        die_at("server", "answers.admitted", before=False, time=2)
+        simulate_one([*TINY, f"out={run}"], config_dir=own)
+
+    assert forked(killed) == -9
+    damage(run)
+    with pytest.raises(BadInput, match="damaged, or of another version"):
+        simulate_one([], resume=run)

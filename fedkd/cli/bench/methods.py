@@ -63,7 +63,8 @@ def methods(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _run(cell: Cell, seed: int, path: str, folder: Path) -> dict[str, Any]:
     import rfc8785
 
-    from fedkd.cli.configuration import compose, quoted
+    from fedkd.cli.configuration import compose
+    from fedkd.cli.overrides import quoted
     from fedkd.cli.simulate import simulate_one
     from fedkd.knowledge import digest_of_bytes
     from fedkd.report import read_summary
