@@ -371,6 +371,9 @@ def anchored(config: dict[str, Any]) -> dict[str, Any]:
     for node, key in (("data", "path"), ("query", "path"), ("sites", "dir")):
         if anchored[node].get(key):
             anchored[node][key] = str(Path(anchored[node][key]).expanduser().resolve())
+    schema = anchored["data"].get("schema")
+    if isinstance(schema, str) and Path(schema).expanduser().is_file():  # else a shipped one's name
+        anchored["data"]["schema"] = str(Path(schema).expanduser().resolve())
     return anchored
 
 
