@@ -16,6 +16,8 @@ from fedkd.cli.run import prepare
 from fedkd.cli.simulate import simulate_one
 from tests.stories.deployment import BIN, ROOT, Deployment, free_port
 from tests.stories.forked import forked
+from tests.stories.test_no_calls_home import RUN, calls
+from tests.stories.test_no_calls_home import TINY as CALLING
 
 FOUR = [
     "data=digits",
@@ -107,6 +109,12 @@ def test_flwr_run_gives_the_same_student(tmp_path: Path) -> None:
         end_all_of(f"FLWR_HOME={home}")  # Flower leaves a SuperLink behind: it is not ours to leave
     ours, theirs = said(run), in_process(tmp_path, TWO)
     assert ours == theirs
+
+
+@pytest.mark.slow
+def test_a_run_on_ray_calls_nobody(tmp_path: Path) -> None:
+    # Here and not beside its like: what starts Ray stays in one file, and so in one process.
+    assert calls(tmp_path, RUN, *CALLING, "engine=ray", f"out={tmp_path / 'run'}") == []
 
 
 def end_all_of(setting: str) -> None:

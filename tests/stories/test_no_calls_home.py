@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 LISTENER = '''"""Writes down every look-up and connection that leaves this machine."""
 import os, socket, sys
 
@@ -65,10 +63,11 @@ def calls(tmp_path: Path, code: str, *words: str) -> list[str]:
         not in ("RAY_USAGE_STATS_ENABLED", "FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK")
     }
     env = {**clean, "PYTHONPATH": str(tmp_path), "CALLS": str(told), "HOME": str(tmp_path / "home")}
-    subprocess.run(
-        [sys.executable, "-c", code, *words], env=env, cwd=tmp_path, check=True, timeout=240,
-        capture_output=True,
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=env, cwd=tmp_path, check=False, timeout=240, capture_output=True, text=True,
     )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     return told.read_text().splitlines()
 
 
@@ -86,8 +85,3 @@ def test_a_run_in_this_process_calls_nobody_and_leaves_nothing_at_home(tmp_path:
     assert calls(tmp_path, RUN, *TINY, f"out={tmp_path / 'run'}") == []
     home = tmp_path / "home"
     assert not home.exists() or list(home.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_a_run_on_ray_calls_nobody(tmp_path: Path) -> None:
-    assert calls(tmp_path, RUN, *TINY, "engine=ray", f"out={tmp_path / 'run'}") == []

@@ -3,7 +3,9 @@
 import importlib.util
 import logging
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,12 +54,12 @@ def run_on_ray(
     changed = {**QUIET, "PYTHONPATH": os.pathsep.join(paths), RUN_VARIABLE: str(run_folder)}
     before = {name: os.environ.get(name) for name in [*changed, "HOME"]}
     os.environ.update(changed)
-    home = tempfile.TemporaryDirectory()
+    home = Path(tempfile.mkdtemp(prefix="fedkd-ray-"))
     try:
         # Ray 2.55 asks the addresses of three cloud providers who it is, its usage reports being
         # off; not if it finds this file, which it looks for in the user's home.
-        Path(home.name, "ray_bootstrap_config.yaml").write_text("provider: {type: local}\n")
-        os.environ["HOME"] = home.name
+        (home / "ray_bootstrap_config.yaml").write_text("provider: {type: local}\n")
+        os.environ["HOME"] = str(home)
         _run_simulation(
             num_supernodes=count,
             exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
@@ -77,9 +79,18 @@ def run_on_ray(
         )
     finally:
         ray.shutdown()
-        home.cleanup()
+        _remove(home)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _remove(folder: Path) -> None:
+    """Takes `folder` away; Ray's processes may still write into it while they end."""
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
