@@ -17,7 +17,7 @@ FOR_WORK := $(VENV)/.installed-for-work
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check bench wheel clean
+.PHONY: help install demo test check bench verifier wheel clean
 
 help:
 	@echo "make install   the environment in $(VENV), with all that developing needs"
@@ -25,6 +25,7 @@ help:
 	@echo "make test      format, lint, types, rooms, tests"
 	@echo "make check     exactly what CI runs"
 	@echo "make bench     a comparison: make bench NAME=methods WITH='data=digits'"
+	@echo "make verifier  dist/fedkd-verify.pyz, which checks logs and needs cryptography and rfc8785"
 	@echo "make wheel     dist/*.whl and dist/*.tar.gz"
 	@echo "make clean     takes away what the above left, runs/ excepted"
 	@echo
@@ -48,6 +49,10 @@ check:
 
 bench: $(FOR_WORK)
 	$(BIN)/fedkd bench $(NAME) $(WITH)
+
+# Nothing is installed for it: what packs the verifier needs Python alone.
+verifier:
+	$(PYTHON) -I fedkd/cli/verifier.py dist/fedkd-verify.pyz
 
 wheel: $(FOR_WORK)
 	$(BIN)/python -m build

@@ -3,8 +3,8 @@
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedkd.cli.conduct import conduct
-from fedkd.cli.examine import examine
+from fedkd.cli.conduct import conduct, seal, server_log
+from fedkd.cli.examine import examine, summarise
 from fedkd.cli.run import open_run
 
 app = ServerApp()
@@ -14,5 +14,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Round by round until the closing question; then the figures, for a simulation."""
     run = open_run(str(context.run_config["out"]), str(context.run_config.get("overrides", "")))
-    conduct(run, grid)
-    examine(run)
+    with server_log(run) as log:
+        conducted = conduct(run, grid, log)
+        figures = examine(run, log)
+        seal(run, conducted)
+    summarise(run, figures)

@@ -1,20 +1,31 @@
 """Reads and checks the logs of a run: what happened, whether it holds, whether it can be redone."""
 
 import json
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedkd.audit.verify import CannotTell, Refuted
-from fedkd.audit.verify.logs import CheckedLog, check_double_entry, check_log
+from fedkd.audit.verify import CannotTell, ProofFile, Refuted
+from fedkd.audit.verify.auditor import Asked, UsedWrongly, find_logs
+from fedkd.audit.verify.bundle import CONSISTENT, judge, quorum_of, with_files
+from fedkd.audit.verify.command import plain
+from fedkd.audit.verify.logs import CheckedLog, check_log
 from fedkd.knowledge import BadInput
 
 SERVER = "server"
 DONE, REFUTED, CANNOT_TELL = 0, 1, 3
+ENTRY = re.compile(r"(?P<path>.+)#(?P<index>0|[1-9][0-9]{0,15})", re.DOTALL)
+PROOF, LEAF = ".tlog-proof", ".leaf"
 
 
 def show(path: Path, *, party: str | None, type: str | None, as_json: bool) -> int:
     """Prints entries as a table: one log, or those of a run, filtered by party and type."""
+    try:
+        logs = _checked(path)
+    except CannotTell as error:
+        return _fails(error)
     shown = [
         {
             "party": name,
@@ -23,7 +34,7 @@ def show(path: Path, *, party: str | None, type: str | None, as_json: bool) -> i
             "type": leaf.header.type,
             "body": leaf.body,
         }
-        for name, log in _checked(path)
+        for name, log in logs
         if party in (None, name)
         for leaf in log.entries
         if type in (None, leaf.header.type)
@@ -34,64 +45,59 @@ def show(path: Path, *, party: str | None, type: str | None, as_json: bool) -> i
     for entry in shown:
         body = json.dumps(entry["body"], sort_keys=True) if entry["body"] is not None else "erased"
         where = f"{entry['party']:12} {entry['index']:4}  {entry['time']}"
-        print(f"{where}  {entry['type']:20} {body if len(body) <= 100 else body[:97] + '...'}")
+        cut = body if len(body) <= 100 else body[:97] + "..."
+        print(plain(f"{where}  {entry['type']:20} {cut}"))
     return DONE
-
-
-def verify(path: Path, *, as_json: bool) -> int:
-    """Checks one log, or all logs of a run with what they say of each other."""
-    rows: list[dict[str, Any]] = []
-    checked: dict[str, CheckedLog] = {}
-    code = DONE
-    for name, log_path in _logs(path).items():
-        try:
-            log = check_log(log_path)
-        except CannotTell as error:
-            rows.append({"log": name, "verdict": "CANNOT TELL", "why": str(error)})
-            code = max(code, CANNOT_TELL) if code != REFUTED else code
-        except Refuted as error:
-            rows.append({"log": name, "verdict": "REFUTED", "why": str(error)})
-            code = REFUTED
-        else:
-            checked[name] = log
-            told = {"entries": len(log.entries), "root": log.root.hex()}
-            rows.append({"log": name, "verdict": log.verdict, **told})
-    if code == DONE and SERVER in checked:
-        rows.append(_double_entry(checked))
-        code = REFUTED if rows[-1]["verdict"] == "REFUTED" else code
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return code
-    for row in rows:
-        detail = row.get("why") or f"{row['entries']} entries, root {row['root'][:16]}"
-        print(f"{row['verdict']:12} {row['log']:14} {detail}")
-    if checked:
-        print(
-            "ONE HOLDER: keys and logs come from the same folder. This shows that they hold "
-            "together; whose they are, and that nobody rewrote them, it cannot show."
-        )
-    return code
-
-
-def _double_entry(checked: dict[str, CheckedLog]) -> dict[str, Any]:
-    sites = {name: log for name, log in checked.items() if name != SERVER}
-    try:
-        matched = check_double_entry(checked[SERVER], sites)
-    except Refuted as error:
-        return {"log": "double entry", "verdict": "REFUTED", "why": str(error)}
-    why = f"{matched} answers stand alike in the server's log and in the site's"
-    return {"log": "double entry", "verdict": "CONSISTENT", "why": why}
 
 
 def all_hold(folder: Path) -> bool:
     """Whether every log in `folder` holds, and all of them agree."""
     try:
-        checked = {name: check_log(path) for name, path in _logs(folder).items()}
-        sites = {name: log for name, log in checked.items() if name != SERVER}
-        check_double_entry(checked[SERVER], sites)
-    except (Refuted, CannotTell):
+        return judge(Asked(folder)).verdict == CONSISTENT
+    except UsedWrongly:
         return False
-    return True
+
+
+def prove(entry: str, *, out: Path | None, as_json: bool) -> int:
+    """Writes a proof file that shows one entry in its log, and the leaf that it is about."""
+    named = ENTRY.fullmatch(entry)
+    if named is None:
+        raise BadInput(f"entry {entry}", "PATH#INDEX, for example audit/server.sqlite#12")
+    path, index = Path(named["path"]), int(named["index"])
+    if not path.is_file():
+        raise BadInput(f"no log at {path}", "a .sqlite file, and behind # the entry's index")
+    try:
+        log = with_files(check_log(path), path, path.name.removesuffix(".sqlite"))
+        size = _size_to_prove(log, index)
+        proof = ProofFile.make(index, log.head(size), log.tree.node).to_bytes()
+    except (Refuted, CannotTell) as error:
+        return _fails(error)
+    name = f"{path.name.removesuffix('.sqlite')}-{index}"
+    target = Path(name + PROOF) if out is None else out
+    leaf = target.with_name(target.name.removesuffix(PROOF) + LEAF)
+    contents = {target: proof, leaf: log.entries[index].header.to_bytes()}
+    for file, content in contents.items():
+        if file.exists() and file.read_bytes() != content:
+            raise BadInput(f"{file}, which holds something else", "a new file", "choose with --out")
+    for file, content in contents.items():
+        file.write_bytes(content)
+    cosigned = len(log.head(size).signatures) - 1
+    told = {"proof": str(target), "leaf": str(leaf), "entry": index, "size": size}
+    if as_json:
+        print(json.dumps({**told, "cosignatures": cosigned}, indent=2))
+    else:
+        print(plain(f"{target} and {leaf}: entry {index} in the {size} entries of {log.origin}"))
+        print(f"that head has {cosigned} cosignatures; an auditor checks it against his own policy")
+    return DONE
+
+
+def _size_to_prove(log: CheckedLog, index: int) -> int:
+    """The newest head over the entry that its cosigners' quorum signed; else the newest one."""
+    if index >= log.tree.size:
+        expected = f"0 to {log.tree.size - 1}"
+        raise BadInput(f"entry {index} of a log of {log.tree.size}", expected)
+    quorum = None if log.policy is None else quorum_of(log, log.policy)
+    return quorum.size if quorum is not None and quorum.size > index else log.tree.size
 
 
 def recompute(path: Path, *, as_json: bool) -> int:
@@ -155,11 +161,13 @@ def _checked(path: Path) -> list[tuple[str, CheckedLog]]:
 
 
 def _logs(path: Path) -> dict[str, Path]:
-    """The logs in `path` by party: of a run's folder, of its audit folder, or one file."""
-    if path.is_file():
-        return {path.stem: path}
-    folder = path / "audit" if (path / "audit").is_dir() else path
-    found = {file.stem: file for file in sorted(folder.glob("*.sqlite"))}
-    if not found:
-        raise BadInput(f"no log in {path}", "a run's folder, its audit folder, or a .sqlite file")
-    return found
+    try:
+        return find_logs(path)
+    except UsedWrongly as error:
+        raise BadInput(error.found, error.expected) from None
+
+
+def _fails(error: Refuted | CannotTell) -> int:
+    refuted = isinstance(error, Refuted)
+    print(plain(f"{'REFUTED' if refuted else 'CANNOT TELL'}  {error}"), file=sys.stderr)
+    return REFUTED if refuted else CANNOT_TELL

@@ -1,14 +1,16 @@
 """Conducts a run over a Flower grid: the roll call, the rounds, the closing question."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from fedkd.audit import Contradiction, Log
+from fedkd.audit import SERVER, Contradiction, Log
+from fedkd.cli.parties import federation_of, partitioned, sources
 from fedkd.cli.progress import Watching
 from fedkd.cli.run import versions
 from fedkd.federation.durable import write_bytes
 from fedkd.federation.faults import faulty
 from fedkd.federation.flower.asking import GridAsk
 from fedkd.federation.observer import Observer
+from fedkd.federation.relay import Relay
 from fedkd.federation.rounds import Conductor
 from fedkd.knowledge import BadInput
 
@@ -18,42 +20,72 @@ if TYPE_CHECKING:
     from fedkd.cli.run import Run
 
 
-def conduct(run: "Run", grid: "Grid") -> None:
+def server_log(run: "Run") -> Log:
+    """The server's log, open."""
+    (run.folder / "server").mkdir(exist_ok=True)
+    return Log(run.folder / "server" / "log.sqlite", SERVER)
+
+
+class Conducted(NamedTuple):
+    """A run whose rounds are over: the conductor, and the way to the sites."""
+
+    conductor: Conductor
+    asking: GridAsk
+
+
+def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
     """Everything from the roll call to the student's file; goes on where a killed run stopped."""
     sites = run.sites
     watching = Watching(Observer(list(sites.values()), run.id, run.build))
-    (run.folder / "server").mkdir(exist_ok=True)
-    with Log(run.folder / "server" / "log.sqlite", "server") as log:
-        _begin(run, log)
-        conductor = Conductor(
-            run.folder, run.rules(), run.terms(), run.student(), log, watching, run.elapsed
-        )
-        run.wall_before = conductor.state.wall_seconds
-        asking = GridAsk(grid, run.config["deadline"])
-        called = asking.roll_call(run.id, sorted(sites))
-        for name in called.strangers:
-            body = {"kind": "stranger", "component": "roll call", "run": run.id, "name": name}
-            log.append(f"{run.id}/stranger/{name}", "error.raised", body)
-        if conductor.state.round == 0:
-            for site, (sent, received) in called.came.items():
-                conductor.state.traffic.sent(site, sent)
-                conductor.state.traffic.received(site, received)
-        faults = run.config["faults"]
-        ask = faulty(
-            asking,
-            kind=faults["kind"],
-            fraction=faults["fraction"],
-            rounds=faults["rounds"],
-            seed=run.config["seed"],
-        )
-        conductor.conduct(ask, sorted(sites))
-        log.append(f"{run.id}/ended", "run.ended", {"run": run.id, "outcome": "finished"})
+    _begin(run, log)
+    conductor = Conductor(
+        run.folder, run.rules(), run.terms(), run.student(), log, watching, run.elapsed
+    )
+    run.wall_before = conductor.state.wall_seconds
+
+    def count(site: str, sent: int, received: int | None) -> None:
+        conductor.state.traffic.sent(site, sent)
+        if received is not None:
+            conductor.state.traffic.received(site, received)
+
+    asking = GridAsk(grid, run.config["deadline"], relay_of(run, log), count)
+    called = asking.roll_call(run.id, sorted(sites))
+    for name in called.strangers:
+        body = {"kind": "stranger", "component": "roll call", "run": run.id, "name": name}
+        log.append(f"{run.id}/stranger/{name}", "error.raised", body)
+    faults = run.config["faults"]
+    ask = faulty(
+        asking,
+        kind=faults["kind"],
+        fraction=faults["fraction"],
+        rounds=faults["rounds"],
+        seed=run.config["seed"],
+    )
+    conductor.conduct(ask, sorted(sites))
+    log.append(f"{run.id}/ended", "run.ended", {"run": run.id, "outcome": "finished"})
     student = run.folder / "server" / str(conductor.state.student)
     write_bytes(run.folder / "student.safetensors", student.read_bytes())
+    return Conducted(conductor, asking)
+
+
+def relay_of(run: "Run", log: Log) -> Relay | None:
+    """What rides along so that parties cosign each other; None where nobody is to."""
+    federation = federation_of(run)
+    return Relay(log, federation) if federation.most_cosigners else None
+
+
+def seal(run: "Run", conducted: Conducted) -> None:
+    """One more roll call, which brings the cosignatures over everybody's last entries."""
+    conductor, asking = conducted
+    asking.settle(run.id)
+    conductor.server.save(conductor.state)
+    if asking.relay is not None:
+        asking.relay.keep_checkpoints(conductor.server.folder)
 
 
 def _begin(run: "Run", log: Log) -> None:
-    log.append("log.opened", "log.opened", {"party": "server", "format": 1})
+    opened = {"party": SERVER, "format": 1, "rehearsal": True}
+    log.append("log.opened", "log.opened", opened)
     fixed = {"run": run.id, "config": run.config, "versions": versions()}
     try:
         log.append(f"{run.id}/config", "config.fixed", fixed)
@@ -64,5 +96,10 @@ def _begin(run: "Run", log: Log) -> None:
             "its log says which (config.fixed); install those, or start a new run",
         ) from None
     log.append(f"{run.id}/started", "run.started", {"run": run.id})
-    for site in run.sites:
-        log.append(f"{run.id}/enrolled/{site}", "party.enrolled", {"party": site})
+    for party, peer in federation_of(run).parties.items():
+        if party != SERVER:
+            body = {"party": party, **peer.to_json()}
+            log.append(f"{run.id}/enrolled/{party}", "party.enrolled", body)
+    for body in sources(run):
+        log.append(f"{run.id}/dataset/{body['id']}", "dataset.registered", body)
+    log.append(f"{run.id}/partitioned", "data.partitioned", partitioned(run))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedkd.audit import Log
 from fedkd.cli.audit import all_hold
+from fedkd.cli.parties import test_id
 from fedkd.cli.run import versions
 from fedkd.distill import Classifier, load_weights
 from fedkd.federation.baselines import chosen_fedavg, pooled, weights_bytes
@@ -27,16 +28,29 @@ if TYPE_CHECKING:
     from fedkd.cli.run import Run
 
 
-def examine(run: "Run") -> dict[str, Any]:
-    """The summary of a run, written to its folder last; the test is opened once, at the end."""
+def examine(run: "Run", log: Log) -> dict[str, Any]:
+    """The figures of a finished run; the test is opened once, at the end."""
+    student = _student(run)
+    figures = _figures(run, student, _examiners(run), log)
+    return {**figures, "parameters": student.parameters}
+
+
+def _student(run: "Run") -> Classifier:
+    weights = load_weights(run.folder / "student.safetensors")
+    student: Classifier = run.student().with_weights(weights)
+    return student
+
+
+def _examiners(run: "Run") -> dict[str, SiteExaminer]:
+    return {site: SiteExaminer(folder, run.id, run.build) for site, folder in run.sites.items()}
+
+
+def summarise(run: "Run", figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves what a reader opens in the run's folder; `summary.json` last."""
     state = ServerFolder(run.folder / "server").load()
     rows = "".join(json.dumps(row, sort_keys=True) + "\n" for row in state.metrics)
     write_bytes(run.folder / "metrics.jsonl", rows.encode())
-    student = run.student().with_weights(load_weights(run.folder / "student.safetensors"))
-    examiners = {
-        site: SiteExaminer(folder, run.id, run.build) for site, folder in run.sites.items()
-    }
-    figures = _figures(run, student, examiners)
+    examiners = _examiners(run)
     one_way = weights_bytes(run.reference())
     trained = sum(it.seconds() for it in examiners.values() if it.took_part())
     asked = sum(row["asked"] for row in state.metrics)
@@ -49,7 +63,7 @@ def examine(run: "Run") -> dict[str, Any]:
         "private": run.config["choices"]["mechanism"] != "none",
         "student": {
             **figures["student"],
-            "parameters": student.parameters,
+            "parameters": figures["parameters"],
             "bytes": (run.folder / "student.safetensors").stat().st_size,
         },
         "clients": [{**row, **_traffic(row["site"], state)} for row in figures["clients"]],
@@ -70,33 +84,33 @@ def examine(run: "Run") -> dict[str, Any]:
 
 
 def _figures(
-    run: "Run", student: Classifier, examiners: Mapping[str, SiteExaminer]
+    run: "Run", student: Classifier, examiners: Mapping[str, SiteExaminer], log: Log
 ) -> dict[str, Any]:
     """What the test says: from the log where it was said before, so that it is opened once."""
-    with Log(run.folder / "server" / "log.sqlite", "server") as log:
-        examination = Examination(lambda: run.cut().test, log, run.id)
-        if (said := examination.said()) is not None:
-            return said
-        took_part = {site: it for site, it in examiners.items() if it.took_part()}
-        alone, alone_seconds = _alone(run, took_part)
-        baselines, baseline_seconds = _baselines(run)
-        test = examination.open()
-        clients = []
-        for site, examiner in examiners.items():
-            row = dict.fromkeys(NOT_THERE)
-            row |= {"site": site, "model": examiner.settings.model_name}
-            if site in took_part:
-                now = examiner.resident().probs(test.inputs)
-                row |= examiner.row(test, alone[site].probs(test.inputs), now)
-            clients.append(row)
-        figures = {
-            "student": figures_of(student.probs(test.inputs), test.labels),
-            "clients": clients,
-            "baselines": _compared(baselines, test),
-            "seconds": alone_seconds + baseline_seconds,
-        }
-        examination.done(figures)
-        return figures
+    examination = Examination(lambda: run.cut().test, log, run.id, test_id(run))
+    if (said := examination.said()) is not None:
+        return said
+    took_part = {site: it for site, it in examiners.items() if it.took_part()}
+    alone, alone_seconds = _alone(run, took_part)
+    baselines, baseline_seconds = _baselines(run)
+    test = examination.open()
+    clients = []
+    for site, examiner in examiners.items():
+        row = dict.fromkeys(NOT_THERE)
+        row |= {"site": site, "model": examiner.settings.model_name}
+        if site in took_part:
+            now = examiner.resident().probs(test.inputs)
+            row |= examiner.row(test, alone[site].probs(test.inputs), now)
+        clients.append(row)
+    figures = {
+        "student": figures_of(student.probs(test.inputs), test.labels),
+        "clients": clients,
+        "baselines": _compared(baselines, test),
+        "seconds": alone_seconds + baseline_seconds,
+    }
+    updated = log.last("student.updated")
+    examination.done(figures, None if updated is None else updated.body["output"])
+    return figures
 
 
 NOT_THERE = (
@@ -201,6 +215,10 @@ def _audit(run: "Run") -> dict[str, Any]:
         with ExitStack() as open_logs:
             log = open_logs.enter_context(Log(path, party))
             log.export(folder / f"{party}.sqlite")
+            log.export_policy(folder / f"{party}.policy")
+            kept = run.folder / "server" / f"{party}.checkpoint"
+            if kept.exists():
+                write_bytes(folder / kept.name, kept.read_bytes())
             entries += len(log)
             if party == "server" and (note := log.checkpoint()) is not None:
                 root = note.checkpoint().root.hex()

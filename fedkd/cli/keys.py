@@ -74,6 +74,19 @@ class Baselines:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """Who cosigns whose log, how many of them suffice, and for how many seconds their word holds.
+
+    `threshold` None lets one cosigner of each log be absent. With `cosigners` 0 nobody cosigns.
+    """
+
+    cosigners: Annotated[int, Range(0, 32)]
+    threshold: Positive | None
+    most_age: Annotated[int, Range(1, None)]
+    mldsa: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """The keys that are no group."""
 
@@ -90,6 +103,7 @@ class Configuration:
     student: Student
     budget: Budget
     baselines: Baselines
+    audit: Audit
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fedkd import __version__
 from fedkd.cli.configuration import compose, part, with_user_code
 from fedkd.cli.lines import say
+from fedkd.cli.parties import check_cosigning, enrol_sites
 from fedkd.data import Dataset
 from fedkd.federation.building import Workshop, instantiate
 from fedkd.federation.dealing import Cut, cut, deal
@@ -136,7 +137,7 @@ class Run:
         """Makes every part once, before anything is written: `BadInput` for what does not fit."""
         if self.sites_dir.exists() and not self.sites_dir.is_dir():
             raise BadInput(f"sites.dir={self.sites_dir}, a file", "a folder")
-        self.cut()
+        check_cosigning(self.config["audit"], self.cut().sites)
         self.rules()
         for name in self.parts:
             if "/" not in name:
@@ -162,6 +163,7 @@ class Run:
             share=self.config["data"].get("validation") or 0.0,
             settings=self.site_settings,
         )
+        enrol_sites(self)
         self.keep(founded=True)
 
     def keep(self, *, founded: bool) -> None:
@@ -230,6 +232,7 @@ class Run:
             ),
             epsilon=config["budget"]["epsilon"],
             delta=config["budget"]["delta"],
+            mldsa=config["audit"]["mldsa"],
         )
 
     def terms(self) -> "Terms":
@@ -286,6 +289,11 @@ class Run:
             ),
             codec=self.build(config["codec"]),
             codec_name=config["choices"]["codec"],
+            names={
+                "aggregate": config["choices"]["aggregate"],
+                "filter": config["choices"]["filter"],
+                "student": student["model"],
+            },
         )
 
     def _generator(self) -> Any:
@@ -295,20 +303,28 @@ class Run:
         if query["kind"] == "synthetic":
             factory = self.build({**self.config["generator"], "_partial_": True})
             return factory(space=dataset.space, schema=dataset.schema)
-        queries = self.cut().queries if query["kind"] == "public" else self._mismatched()
+        queries = self.public_queries()
         if queries is None:
             raise BadInput("no query set", "query.size of at least 1")
         return Generator(lambda seed: {}, lambda memory, student, n: (memory, queries))
+
+    def public_queries(self) -> QuerySet | None:
+        """The set that is posed where none is generated."""
+        kind = self.config["query"]["kind"]
+        return self._mismatched() if kind == "mismatched" else self.cut().queries
+
+    def other_dataset(self) -> Dataset:
+        """The data set that `query=mismatched` takes its queries from."""
+        query = self.config["query"]
+        spec = self.parts[f"data/{query['data']}"]
+        return dataset_of({**spec, "path": query["path"]} if query["path"] else spec)
 
     def _mismatched(self) -> QuerySet:
         from fedkd.data.splits import public_inputs
         from fedkd.federation.randomness import SERVER, stream
 
-        query = self.config["query"]
-        spec = self.parts[f"data/{query['data']}"]
-        other = dataset_of({**spec, "path": query["path"]} if query["path"] else spec)
-        rng = stream(self.config["seed"], SERVER, 0, "queries")
-        return QuerySet(*public_inputs(other, query["size"], self.dataset().space, rng))
+        size, rng = self.config["query"]["size"], stream(self.config["seed"], SERVER, 0, "queries")
+        return QuerySet(*public_inputs(self.other_dataset(), size, self.dataset().space, rng))
 
     def student(self) -> Any:
         """The student before its first lesson."""

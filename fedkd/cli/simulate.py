@@ -191,12 +191,12 @@ def _prepare_cohorts(run: "Run") -> Any:
     if run.config["clients"]["cohort"] == "off":
         return None
     from fedkd.federation.cohorts import train_together
-    from fedkd.federation.flower.letters import body_of
+    from fedkd.federation.flower.letters import letter_of
     from fedkd.federation.participant import MOST_QUESTION_BYTES
 
     def prepare(round: Sequence[tuple[Mapping[str, Any], Any]]) -> None:
         bodies = {
-            Path(str(config["site"])): body_of(message, MOST_QUESTION_BYTES)
+            Path(str(config["site"])): letter_of(message, MOST_QUESTION_BYTES)
             for config, message in round
         }
         train_together(bodies, run.build)

@@ -12,11 +12,17 @@ GONE = "the client is not connected"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back from one site: a body, or what went wrong on the way."""
+    """What came back from one site: a body, or what went wrong on the way.
+
+    `rode` are the bytes of the envelopes there and back, `head` the newest checkpoint of the site's
+    log that the server cosigned: its size and its root in hex.
+    """
 
     site: str
     body: bytes | None
     failure: str | None = None
+    rode: tuple[int, int] = (0, 0)
+    head: tuple[int, str] | None = None
 
 
 class Ask(Protocol):

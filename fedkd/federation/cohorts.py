@@ -10,7 +10,7 @@ from fedkd.distill import Classifier, LearningPlan, Rng
 from fedkd.federation.learning import Task
 from fedkd.federation.participant import Participant, open_participant
 from fedkd.federation.site import Build
-from fedkd.wire import Malformed, Question, decode
+from fedkd.wire import Malformed, Question, decode, opened
 
 MOST_QUESTION_BYTES = 1 << 30
 Alone: TypeAlias = tuple[Classifier, Records, LearningPlan, Rng]
@@ -40,7 +40,7 @@ def train_together(bodies: Mapping[Path, bytes], build: Build) -> None:
 
 def _question(body: bytes) -> Question | None:
     try:
-        message = decode(body, MOST_QUESTION_BYTES)
+        message = decode(opened(body)[1], MOST_QUESTION_BYTES)
     except Malformed:
         return None
     return message if isinstance(message, Question) else None

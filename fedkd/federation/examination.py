@@ -33,10 +33,11 @@ class OpenedTwice(RuntimeError):
 class Examination:
     """The common test, behind one door that opens once a run and is logged."""
 
-    def __init__(self, test: Callable[[], Records], log: Log, run: str) -> None:
+    def __init__(self, test: Callable[[], Records], log: Log, run: str, name: str) -> None:
         self._test = test
         self._log = log
         self._run = run
+        self._name = name
         self._opened = False
 
     def open(self) -> Records:
@@ -44,7 +45,7 @@ class Examination:
         if self._opened:
             raise OpenedTwice(f"found the examination of {self._run} open, expected it closed")
         self._opened = True
-        opened = {"run": self._run, "who": "examination", "what": "test"}
+        opened = {"run": self._run, "who": "examination", "what": self._name}
         self._log.append(f"{self._run}/opened", "access.performed", opened)
         return self._test()
 
@@ -53,9 +54,9 @@ class Examination:
         entry = self._log.entry(f"{self._run}/evaluation")
         return None if entry is None else dict(entry.body["figures"])
 
-    def done(self, figures: Mapping[str, Any]) -> None:
-        """Logs what the test said."""
-        body = {"run": self._run, "data": "test", "figures": dict(figures)}
+    def done(self, figures: Mapping[str, Any], model: str | None) -> None:
+        """Logs what the test said of the student whose weights have the digest `model`."""
+        body = {"run": self._run, "model": model, "data": self._name, "figures": dict(figures)}
         self._log.append(f"{self._run}/evaluation", "evaluation.done", body)
 
 

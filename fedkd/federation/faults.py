@@ -67,7 +67,7 @@ def _drawn(sites: Sequence[str], fraction: float, seed: int, number: int) -> set
 
 def _spoilt(reply: Reply, kind: Kind) -> Reply:
     if kind == "late":
-        return Reply(reply.site, None, SILENT)
+        return replace(reply, body=None, failure=SILENT)
     try:
         message = decode(reply.body or b"", 1 << 30)
     except Malformed:
@@ -75,4 +75,4 @@ def _spoilt(reply: Reply, kind: Kind) -> Reply:
     if not isinstance(message, Answer):
         return reply
     coded = {name: np.full_like(array, 7) for name, array in message.coded.items()}
-    return Reply(reply.site, encode(replace(message, coded=coded)))
+    return replace(reply, body=encode(replace(message, coded=coded)))

@@ -25,6 +25,7 @@ CAME = "came"
 class Learnt:
     """How one model came about, as kept beside it: enough to have the model again.
 
+    `parent` is the digest of the model that training went on from, None where it began afresh.
     `hits` say for each validation record whether the model is right; they never leave.
     """
 
@@ -32,6 +33,7 @@ class Learnt:
     name: str
     round: int
     previous: str | None
+    parent: str | None
     lesson: str | None
     plan: Plan
     digest: str
@@ -197,6 +199,7 @@ class Learner:
             name=task.name,
             round=task.round,
             previous=task.previous,
+            parent=self._parent(task, weights),
             lesson=None if task.lesson is None else task.lesson.consensus.digest,
             plan=task.asked,
             digest=self._digest(task, weights),
@@ -208,6 +211,12 @@ class Learner:
         plan = {name: getattr(task.asked, name) for name in Plan.__dataclass_fields__}
         write_json(path, {**kept, "plan": plan, "hits": list(now)})
         return learnt
+
+    def _parent(self, task: Task, weights: Mapping[str, Array] | None) -> str | None:
+        if task.previous is None or weights is None:  # what has no weights is fitted afresh
+            return None
+        learnt = self.learnt(task.run, task.previous)
+        return None if learnt is None else learnt.digest
 
     def _digest(self, task: Task, weights: Mapping[str, Array] | None) -> str:
         if weights is not None:

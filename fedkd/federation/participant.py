@@ -1,16 +1,19 @@
 """A hospital's running part: a question comes in, and an answer, or a refusal, goes out."""
 
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from fedkd import __version__
-from fedkd.audit import Log
+from fedkd.audit import Log, NotFresh, RolledBack
 from fedkd.data import TableSchema
 from fedkd.distill import Gate, gated
 from fedkd.distill.generators.generator import Generator
 from fedkd.federation.learning import CAME, Learner, Learnt, Task
 from fedkd.federation.randomness import stream
 from fedkd.federation.site import Build, SiteFolder, SiteSettings, Spec
+from fedkd.federation.witnessing import Desk, OtherHistory
 from fedkd.knowledge import (
     Array,
     Digest,
@@ -27,6 +30,7 @@ from fedkd.wire import (
     Answer,
     Closed,
     Codec,
+    Envelope,
     Malformed,
     Message,
     OtherVersion,
@@ -35,8 +39,10 @@ from fedkd.wire import (
     Reason,
     Refusal,
     RollCall,
+    cover,
     decode,
     encode,
+    opened,
 )
 
 MOST_QUESTION_BYTES = 1 << 30
@@ -63,36 +69,57 @@ class Participant:
     `answer` is all there is: canonical bytes in, canonical bytes out, never an exception's text.
     """
 
-    def __init__(self, site: SiteFolder, build: Build) -> None:
+    def __init__(
+        self, site: SiteFolder, build: Build, clock: Callable[[], float] = time.time
+    ) -> None:
         self.site = site
         self.settings: SiteSettings = site.settings()
         self.build = build
         self.learner = Learner(site, self.settings, build)
+        self._clock = clock
 
-    def answer(self, body: bytes) -> bytes:
-        """The body that leaves in reply to `body`; kept in the outbox before it does."""
+    def answer(self, letter: bytes) -> bytes:
+        """What leaves in reply to `letter`; kept in the outbox before it does.
+
+        A letter is a message, with or without an envelope; the reply has one if the letter had.
+        """
         run, round = "unknown", 0
-        with self.site.log(self.settings.name) as log:
+        with self.site.turn(), self.site.log(self.settings.name) as log:
+            desk, enveloped = Desk(log, int(self._clock())), False
             try:
-                message = _read(body)
+                envelope, message = _read(letter)
+                enveloped = envelope is not None
                 run, round = message.run, getattr(message, "round", 0)
-                reply = self._reply(message, log)
+                self._hear(desk, envelope or Envelope(), message)
+                reply = self._reply(message, log, desk)
             except Refused as refused:
                 reply = self._refusal(log, run, round, refused.reason)
                 self._note(traceback.format_exc())
             except (Exception, SystemExit):  # a model that calls sys.exit, too
                 reply = self._refusal(log, run, round, Reason.FAILED)
                 self._note(traceback.format_exc())
-        return reply
+            return self.site.keep_cover(reply, cover(desk.says())) if enveloped else reply
 
-    def _reply(self, message: Message, log: Log) -> bytes:
+    def _hear(self, desk: Desk, envelope: Envelope, message: Message) -> None:
+        """What peers say comes first: a site whose log is an old copy does nothing, and says so."""
+        round = getattr(message, "round", 0)
+        try:
+            desk.hears(envelope, message.run, round, acts=isinstance(message, Question))
+        except RolledBack as error:
+            raise Refused(Reason.ROLLED_BACK, str(error)) from None
+        except NotFresh as error:
+            raise Refused(Reason.NOT_FRESH, str(error)) from None
+        except OtherHistory as error:
+            raise Refused(Reason.FORKED, str(error)) from None
+
+    def _reply(self, message: Message, log: Log, desk: Desk) -> bytes:
         if isinstance(message, RollCall):
             return self._send(Present(self.settings.name, message.run, f"fedkd {__version__}"))
         if isinstance(message, Question):
-            return self._take(message, log)
+            return self._take(message, log, desk)
         raise Refused(Reason.NOT_ACCEPTED, "a message that no server sends")
 
-    def _take(self, question: Question, log: Log) -> bytes:
+    def _take(self, question: Question, log: Log, desk: Desk) -> bytes:
         """A turn: cost, charge, log, train or release, log, answer."""
         said = log.entry(f"{question.key}/release")
         if said is not None:  # the same question gets the same answer, free, without fresh noise
@@ -124,6 +151,7 @@ class Participant:
                 "digest": released,
                 "payload": payload,
                 "recipient": "server",
+                "asked_at": desk.server_head,
             },
         )
         self.learner.forget(learnt)
@@ -246,13 +274,15 @@ class Participant:
             {
                 "run": question.run,
                 "round": learnt.round,
-                "inputs": [self.settings.card.name],
+                "inputs": [self.settings.dataset],
                 "lesson": learnt.lesson,
+                "parent": learnt.parent,
                 "model": self.settings.model_name,
                 "output": learnt.digest,
                 "mechanism": self._mechanism().name,
                 "seconds": learnt.seconds,
                 "leave_with": learnt.leave_with,
+                "dp": None,
             },
         )
 
@@ -310,11 +340,12 @@ class Participant:
         return body
 
     def _refusal(self, log: Log, run: str, round: int, reason: Reason) -> bytes:
-        log.append(
-            f"refused/{run}/{round}/{reason}",
-            "release.refused",
-            {"run": run, "round": round, "rule": str(reason)},
-        )
+        if reason is not Reason.ROLLED_BACK:  # whatever is written now would be a second history
+            log.append(
+                f"refused/{run}/{round}/{reason}",
+                "release.refused",
+                {"run": run, "round": round, "rule": str(reason)},
+            )
         return self._send(Refusal(self.settings.name, run, round, reason))
 
     def _note(self, text: str) -> None:
@@ -323,9 +354,10 @@ class Participant:
             notes.write(text + "\n")
 
 
-def _read(body: bytes) -> Message:
+def _read(letter: bytes) -> tuple[Envelope | None, Message]:
     try:
-        return decode(body, MOST_QUESTION_BYTES)
+        envelope, body = opened(letter)
+        return envelope, decode(body, MOST_QUESTION_BYTES)
     except OtherVersion as error:
         raise Refused(Reason.VERSION, str(error)) from None
     except Malformed as error:

@@ -26,6 +26,7 @@ from fedkd.knowledge import (
     Lesson,
     Memory,
     QuerySet,
+    Synthetic,
     digest_of_arrays,
     digest_of_bytes,
     origin_to_json,
@@ -49,6 +50,8 @@ class Rules:
     teach: Callable[[Classifier, Sequence[Lesson], int], Classifier]
     codec: Codec
     codec_name: str
+    names: Mapping[str, str]
+    """What aggregate, filter and student are called in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,8 @@ class Conductor:
         memory = self._memory("generator", lambda: generator.init(self.terms.seed))
         memory, queries = generator.pose(memory, self.student, self.terms.queries)
         self.exchange.keep_queries(queries)
+        if isinstance(queries.origin, Synthetic):
+            self._log_generated(number, queries, queries.origin)
         self.log.append(
             f"{self.terms.run}/{number}/posed",
             "queries.posed",
@@ -195,6 +200,25 @@ class Conductor:
             },
         )
         return memory, queries
+
+    def _log_generated(self, number: int, queries: QuerySet, made: Synthetic) -> None:
+        self.log.append(
+            f"{self.terms.run}/{number}/generated",
+            "synthetic.generated",
+            {
+                "run": self.terms.run,
+                "round": number,
+                "generator": made.generator,
+                "code": made.code,
+                "seed": made.seed,
+                "parents": list(made.parents),
+                "student": made.student,
+                "count": len(queries),
+                "digest": queries.digest,
+                "marking": "synthetic queries: they are nobody's records",
+                "dp": None,
+            },
+        )
 
     def _question(self, number: int, queries: QuerySet, *, closing: bool) -> Question:
         lesson = self.state.lesson
@@ -228,6 +252,7 @@ class Conductor:
         self._log_lesson(question, asked)
         replies = self._ask(ask, asked, question, queries)
         admitted = admit(replies, question, self.terms.classes, self.rules.codec)
+        heads = {it.site: it.head for it in replies if it.head and it.site in admitted.said}
         # Before the log fixes who was heard: a run that is resumed asks those who were silent.
         self._expect_quorum(admitted, asked, question.round)
         digests = {
@@ -246,6 +271,7 @@ class Conductor:
                 "left_out": dict(admitted.left_out),
                 "traffic": asdict(traffic),
                 "holders": self.state.holders,
+                "checkpoints": {s: {"size": n, "root": root} for s, (n, root) in heads.items()},
             },
         )
         return admitted
@@ -276,9 +302,9 @@ class Conductor:
         replies = ask(bodies, self.watch.reply, round=round)
         for reply in replies:
             if reply.failure != GONE:  # nothing is sent to a site that is not connected
-                self.state.traffic.sent(reply.site, len(bodies[reply.site]))
+                self.state.traffic.sent(reply.site, len(bodies[reply.site]) + reply.rode[0])
             if reply.body is not None:
-                self.state.traffic.received(reply.site, len(reply.body))
+                self.state.traffic.received(reply.site, len(reply.body) + reply.rode[1])
         return replies
 
     def _expect_quorum(self, admitted: Admitted, asked: list[str], number: int) -> None:
@@ -326,12 +352,15 @@ class Conductor:
                 "round": number,
                 "inputs": {site: admitted.said[site].digest for site in sites},
                 "left_out": dict(left_out),
+                "rule": self.rules.names["aggregate"],
+                "filter": self.rules.names["filter"],
                 "output": consensus.common.digest,
                 "lesson": lesson.digest,
             },
         )
 
     def _teach(self, number: int, lesson: Lesson) -> Classifier:
+        before = self.log.entry(f"{self.terms.run}/{number - 1}/student")
         student = self.rules.teach(self.student, [lesson], number)
         weights = student.weights()
         if weights is None:
@@ -345,6 +374,9 @@ class Conductor:
                 "run": self.terms.run,
                 "round": number,
                 "inputs": [lesson.consensus.digest],
+                "queries": lesson.consensus.about,
+                "parent": None if before is None else before.body["output"],
+                "model": self.rules.names["student"],
                 "output": digest_of_arrays({"kind": "model"}, weights),
             },
         )

@@ -1,16 +1,18 @@
 """A site's own folder: its settings, its records, its log, and every body that ever left it."""
 
+import fcntl
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from fedkd.audit import Log
+from fedkd.audit import Log, make_keys
 from fedkd.data import Card, Records
 from fedkd.federation.durable import (
     read_arrays,
@@ -65,6 +67,12 @@ class SiteSettings:
     schema: Mapping[str, Any] | None = None
     epsilon: float | None = None
     delta: float | None = None
+    mldsa: bool = False
+
+    @property
+    def dataset(self) -> str:
+        """What the site's records are called in the logs."""
+        return f"{self.name}/{self.card.name}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `site.json`."""
@@ -102,6 +110,13 @@ class SiteFolder:
         """The site's log."""
         return Log(self.folder / "log.sqlite", party)
 
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One process at a time takes a turn here: two could spend the same budget twice."""
+        with (self.folder / ".turn").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def train(self) -> Records:
         """The records that the site's model learns from."""
         return self._records("train")
@@ -121,6 +136,14 @@ class SiteFolder:
         if not path.exists():
             write_bytes(path, body)
         return digest
+
+    def keep_cover(self, body: bytes, cover: bytes) -> bytes:
+        """The letter that leaves: `body`, which is kept, behind an envelope, which is kept too."""
+        digest, named = digest_of_bytes(body), digest_of_bytes(cover)
+        path = self.outgoing_path(digest).with_suffix(f".{named[-16:]}.envelope")
+        if not path.exists():
+            write_bytes(path, cover)
+        return cover + body
 
     def outgoing(self, digest: str) -> bytes:
         """The kept body named `digest`, to be sent once more; `WrongDigest` if it was changed."""
@@ -148,13 +171,16 @@ def found_site(
     if not key_path.exists():
         write_bytes(key_path, secrets.token_bytes(32))
     commitment = _commitment(key_path.read_bytes(), train, validation)
+    make_keys(folder, settings.name, rehearsal=settings.rehearsal, mldsa=settings.mldsa)
     with site.log(settings.name) as log:
-        log.append("log.opened", "log.opened", {"party": settings.name, "format": FORMAT})
+        opened = {"party": settings.name, "format": FORMAT, "rehearsal": settings.rehearsal}
+        log.append("log.opened", "log.opened", opened)
         log.append(
             f"dataset/{commitment}",
             "dataset.registered",
             {
-                "id": settings.card.name,
+                "id": settings.dataset,
+                "role": "training",
                 "card": settings.card.to_json(),
                 "commitment": commitment,
                 "records": {"train": len(train), "validation": len(validation)},

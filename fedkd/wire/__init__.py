@@ -1,12 +1,12 @@
 """How it travels: canonical bytes, versioned questions and answers, and codecs."""
 
 from fedkd.wire.codecs.float32 import Codec
+from fedkd.wire.envelopes import Envelope, cover, opened
 from fedkd.wire.frames import Malformed, OtherVersion, pack, unpack
 from fedkd.wire.messages import (
     VERSION,
     Answer,
     Closed,
-    Envelope,
     Message,
     Plan,
     Present,
@@ -33,8 +33,10 @@ __all__ = [
     "Reason",
     "Refusal",
     "RollCall",
+    "cover",
     "decode",
     "encode",
+    "opened",
     "pack",
     "unpack",
 ]

@@ -7,8 +7,6 @@ from typing import Any
 from fedkd.wire.frames import Malformed
 
 MOST_TEXT = 256
-MOST_NOTE = 8192
-MOST_COSIGNATURES = 64
 MOST_COUNT = 2**53 - 1  # RFC 8785 takes JSON's numbers as doubles
 MOST_NUMBER = 1e6
 SITE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9_-])?")
@@ -75,18 +73,6 @@ def check_digest(value: Any) -> None:
         raise Malformed("a digest that is none")
 
 
-def _check_checkpoint(value: Any) -> None:
-    if value is not None and not (isinstance(value, str) and len(value) <= MOST_NOTE):
-        raise Malformed("a checkpoint that is no text, or too long")
-
-
-def _check_cosignatures(value: Any) -> None:
-    if not isinstance(value, tuple) or len(value) > MOST_COSIGNATURES:
-        raise Malformed("too many cosignatures")
-    if not all(isinstance(text, str) and len(text) <= MOST_NOTE for text in value):
-        raise Malformed("a cosignature that is no text, or too long")
-
-
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "run": _check_run,
     "site": _check_site,
@@ -103,6 +89,4 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "loss": _check_text,
     "loss_weight": _check_number,
     "temperature": _check_temperature,
-    "checkpoint": _check_checkpoint,
-    "cosignatures": _check_cosignatures,
 }

@@ -35,18 +35,13 @@ class Reason(StrEnum):
     NOT_ACCEPTED = "not_accepted"
     BUDGET_EXHAUSTED = "budget_exhausted"
     NOT_CONFIGURED = "not_configured"
+    ROLLED_BACK = "rolled_back"
+    """Peers cosigned more of this site's log than it has: it was restored from an old copy."""
+    NOT_FRESH = "not_fresh"
+    """Too few peers said lately how far this site's log goes: it might be an old copy."""
+    FORKED = "forked"
+    """The server's log does not go on from what this site cosigned."""
     FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """Room for what rides along: the sender's log checkpoint and its peers' cosignatures."""
-
-    checkpoint: str | None = None
-    cosignatures: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,6 @@ class RollCall:
     """The server asks who is there."""
 
     run: str
-    envelope: Envelope = Envelope()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -67,7 +61,6 @@ class Present:
     site: str
     run: str
     software: str
-    envelope: Envelope = Envelope()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -107,7 +100,6 @@ class Question:
     lesson: Distributions | None
     plan: Plan
     codec: str
-    envelope: Envelope = Envelope()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -142,7 +134,6 @@ class Answer:
     about: Digest
     codec: str
     coded: Mapping[str, Array]
-    envelope: Envelope = Envelope()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -158,7 +149,6 @@ class Closed:
     run: str
     round: int
     question: Digest
-    envelope: Envelope = Envelope()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -172,7 +162,6 @@ class Refusal:
     run: str
     round: int
     reason: Reason
-    envelope: Envelope = Envelope()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -262,18 +251,6 @@ def _carried(
     return {"queries": arrays.get("queries"), "lesson": lesson}
 
 
-def _envelope_to_plain(envelope: Envelope) -> dict[str, Any]:
-    return {"checkpoint": envelope.checkpoint, "cosignatures": list(envelope.cosignatures)}
-
-
-def _envelope_from_plain(value: Any) -> Envelope:
-    if not isinstance(value, dict) or set(value) != {"checkpoint", "cosignatures"}:
-        raise Malformed("an envelope with missing or foreign fields")
-    if not isinstance(value["cosignatures"], list):
-        raise Malformed("cosignatures that are no list")
-    return Envelope(value["checkpoint"], tuple(value["cosignatures"]))
-
-
 def _plan_to_plain(plan: Plan) -> dict[str, Any]:
     return {name: getattr(plan, name) for name in Plan.__dataclass_fields__}
 
@@ -287,13 +264,11 @@ def _plan_from_plain(value: Any) -> Plan:
 
 
 _TO_PLAIN: dict[str, Callable[[Any], Any]] = {
-    "envelope": _envelope_to_plain,
     "origin": origin_to_json,
     "plan": _plan_to_plain,
     "lesson": lambda lesson: lesson.about if lesson else None,
 }
 _FROM_PLAIN: dict[str, Callable[[Any], Any]] = {
-    "envelope": _envelope_from_plain,
     "origin": origin_from_json,
     "plan": _plan_from_plain,
     "reason": Reason,

@@ -10,16 +10,18 @@ import pytest
 
 from fedkd import __version__
 from fedkd.audit import Log
+from fedkd.audit.verify import AddCheckpoint, Note, Refuted, verify_consistency
+from fedkd.cli.parties import federation_of
 from fedkd.cli.run import Run
 from fedkd.federation.site import SiteFolder
-from fedkd.knowledge import Array
-from fedkd.wire import Answer, Closed, Envelope, Present, Question, RollCall, decode, encode, unpack
+from fedkd.knowledge import Array, digest_of_bytes
+from fedkd.wire import Answer, Closed, Present, Question, RollCall, cover, decode, encode, unpack
 from tests.federation.small import Letter, Wiretap, finished, founded
 
 FIELDS = {
-    Answer: {"site", "run", "round", "question", "about", "codec", "envelope"},
-    Closed: {"site", "run", "round", "question", "envelope"},
-    Present: {"site", "run", "software", "envelope"},
+    Answer: {"site", "run", "round", "question", "about", "codec"},
+    Closed: {"site", "run", "round", "question"},
+    Present: {"site", "run", "software"},
 }
 """The closed list: all that goes up beside the distributions."""
 
@@ -36,7 +38,7 @@ class Overheard:
 @pytest.fixture(scope="module")
 def overheard(tmp_path_factory: pytest.TempPathFactory) -> Overheard:
     folder = tmp_path_factory.mktemp("overheard") / "run"
-    run = founded(folder, "clients.models=[mlp,logistic,random_forest]")
+    run = founded(folder, "clients.models=[mlp,logistic,random_forest]", "audit.cosigners=5")
     grid = Wiretap(run)
     finished(run, grid)
     return Overheard(run, grid.down, grid.up)
@@ -50,7 +52,6 @@ def check_upward(letter: Letter, run: Run, questions: dict[str, Question]) -> No
     assert set(header) - {"v", "kind"} == FIELDS[type(message)]
     assert message.site == letter.site
     assert message.run == run.id
-    assert message.envelope == Envelope(), "something rides along in the envelope"
     assert not list(floats_in(header)), "numbers that are no distributions"
     if isinstance(message, Present):
         assert message.software == f"fedkd {__version__}"
@@ -70,11 +71,38 @@ def check_upward(letter: Letter, run: Run, questions: dict[str, Question]) -> No
     np.testing.assert_allclose(probs.sum(axis=1, dtype=np.float64), 1, atol=1e-4)
 
 
+def check_cover(letter: Letter, run: Run) -> None:
+    """What rides along upward: heads of the site's own log, and its signatures under peers'."""
+    assert letter.envelope is not None
+    federation = federation_of(run)
+    origins = {peer.log.name: party for party, peer in federation.parties.items()}
+    with SiteFolder(run.sites[letter.site]).log(letter.site) as log:
+        for text in letter.envelope.asks:
+            ask = AddCheckpoint.parse(text.encode())
+            head = ask.note.checkpoint()
+            assert origins[head.origin] == letter.site
+            assert head.root == log.root(head.size), "a root that is none of the log's"
+            assert len(ask.note.signatures) == 1
+            log.verifier().verify(ask.note.text, ask.note.signatures[0].content)
+            if ask.old_size:
+                before = log.root(ask.old_size)
+                verify_consistency(ask.old_size, head.size, ask.proof, before, head.root)
+            else:
+                assert not ask.proof
+    witnesses = federation.parties[letter.site].witnesses
+    for text in letter.envelope.notes:
+        note = Note.parse(text.encode())
+        assert origins[note.checkpoint().origin] != letter.site
+        assert len(note.signatures) == len(witnesses) == 1
+        assert set(note.verify(witnesses).signers) == set(witnesses)
+    assert not letter.envelope.prove_from
+    assert all(origin in origins for origin, _ in letter.envelope.stands)
+
+
 def check_downward(letter: Letter, run: Run, consensuses: set[str]) -> None:
     """Holds one message of the server against what it may say."""
     message = decode(letter.body, 1 << 30)
     assert message.run == run.id
-    assert message.envelope == Envelope()
     if isinstance(message, RollCall):
         return
     assert isinstance(message, Question)
@@ -132,8 +160,9 @@ def needles(overheard: Overheard) -> list[tuple[str, bytes]]:
 
 def test_a_whole_run_was_overheard(overheard: Overheard, questions: dict[str, Question]) -> None:
     kinds = [type(decode(letter.body, 1 << 20)) for letter in overheard.up]
-    assert {kind: kinds.count(kind) for kind in FIELDS} == {Present: 3, Answer: 6, Closed: 3}
-    assert len(kinds) == 12
+    # Two calls at the start, where nobody knows anybody's head yet, and one at the end.
+    assert {kind: kinds.count(kind) for kind in FIELDS} == {Present: 9, Answer: 6, Closed: 3}
+    assert len(kinds) == 18
     assert len(questions) == 3
 
 
@@ -142,6 +171,7 @@ def test_what_goes_up_is_distributions_on_the_queries_asked(
 ) -> None:
     for letter in overheard.up:
         check_upward(letter, overheard.run, questions)
+        check_cover(letter, overheard.run)
 
 
 def test_what_goes_down_is_queries_the_consensus_and_the_plan(overheard: Overheard) -> None:
@@ -155,8 +185,9 @@ def test_what_goes_down_is_queries_the_consensus_and_the_plan(overheard: Overhea
 def test_flowers_own_fields_say_nothing_more(overheard: Overheard) -> None:
     # The frame beside the body is as long for every site and every answer: nothing rides in it.
     for letters in (overheard.up, overheard.down):
-        frames = {len(letter.wire) - len(letter.body) for letter in letters}
-        assert max(frames) < 512
+        covers = [0 if it.envelope is None else len(cover(it.envelope)) for it in letters]
+        frames = [len(it.wire) - len(it.body) for it in letters]
+        assert max(frame - rode for frame, rode in zip(frames, covers, strict=True)) < 768
 
 
 def test_no_private_record_is_in_any_message(
@@ -183,7 +214,12 @@ def test_no_count_of_records_is_in_any_message(overheard: Overheard) -> None:
 def test_what_left_is_what_lies_in_the_outbox(overheard: Overheard) -> None:
     for site, path in overheard.run.sites.items():
         left = {letter.body for letter in overheard.up if letter.site == site}
-        assert {kept.read_bytes() for kept in (path / "outbox").iterdir()} == left
+        assert {kept.read_bytes() for kept in (path / "outbox").glob("*.bin")} == left
+        rode = [(it.body, it.envelope) for it in overheard.up if it.site == site]
+        for body, envelope in rode:
+            assert envelope is not None
+            kept = (path / "outbox").glob(f"{digest_of_bytes(body)[7:]}.*.envelope")
+            assert cover(envelope) in [file.read_bytes() for file in kept]
 
 
 def planted(letter: Letter, fault: str, run: Run) -> Letter:
@@ -193,7 +229,6 @@ def planted(letter: Letter, fault: str, run: Run) -> Letter:
     records = SiteFolder(run.sites[letter.site]).train()
     changed = {
         "an array more": {"coded": {**answer.coded, "labels": records.labels}},
-        "a note in the envelope": {"envelope": Envelope(checkpoint="20 records")},
         "features in place of answers": {
             "coded": {"probs": records.inputs[:12, 0].reshape(12, -1).astype(np.float32)}
         },
@@ -208,7 +243,6 @@ def planted(letter: Letter, fault: str, run: Run) -> Letter:
     "fault",
     [
         "an array more",
-        "a note in the envelope",
         "features in place of answers",
         "another query set",
         "another question",
@@ -221,6 +255,28 @@ def test_the_look_upward_finds_what_is_planted(
     letter = next(it for it in overheard.up if isinstance(decode(it.body, 1 << 20), Answer))
     with pytest.raises(AssertionError):
         check_upward(planted(letter, fault, overheard.run), overheard.run, questions)
+
+
+COVERS = {
+    "a text in place of a head": {"asks": ("20 records",)},
+    "a text in place of a cosignature": {"notes": ("20 records",)},
+    "another log": {"stands": (("20 records", 1),)},
+    "a size that nobody asked for": {"prove_from": (20,)},
+}
+
+
+@pytest.mark.parametrize("fault", [*COVERS, "another's head", "a proof that proves nothing"])
+def test_the_look_into_envelopes_finds_what_is_planted(fault: str, overheard: Overheard) -> None:
+    letter = next(it for it in overheard.up if it.envelope and it.envelope.asks[1:])
+    envelope = letter.envelope
+    assert envelope is not None
+    last = AddCheckpoint.parse(envelope.asks[0].encode())
+    text = replace(last, proof=(b"20 records".ljust(32), *last.proof)).to_bytes().decode()
+    others = [it.envelope.asks for it in overheard.up if it.envelope and it.site != letter.site]
+    changed: dict[str, Any] = COVERS.get(fault, {})
+    changed = changed or {"asks": (text,) if fault.startswith("a proof") else others[0]}
+    with pytest.raises((AssertionError, Refuted)):
+        check_cover(replace(letter, envelope=replace(envelope, **changed)), overheard.run)
 
 
 def test_the_look_for_records_finds_one_that_is_planted(

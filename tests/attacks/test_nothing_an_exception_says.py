@@ -21,8 +21,8 @@ from clients.app import app as client_app
 from fedkd.cli.run import Run
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.flower.letterbox import RUN_VARIABLE, NoSite, reply_to, site_folder
-from fedkd.federation.flower.letters import NoLetter, body_of, content_of
-from fedkd.wire import Present, Reason, Refusal, RollCall, decode, encode
+from fedkd.federation.flower.letters import NoLetter, content_of, letter_of
+from fedkd.wire import Present, Reason, Refusal, RollCall, decode, encode, opened
 from tests.federation.small import Wiretap, files, finished, founded, question, unwatched
 
 SECRET = "canary"  # noqa: S105
@@ -116,7 +116,7 @@ def test_a_site_that_breaks_in_mid_run_is_left_out_and_says_nothing(
 
     @app.query("answer")
     def answer(message: Message, context: Context) -> Message:
-        asks_who = isinstance(decode(body_of(message, 1 << 20), 1 << 20), RollCall)
+        asks_who = isinstance(decode(opened(letter_of(message, 1 << 20))[1], 1 << 20), RollCall)
         reply = client_app(message, context)
         if asks_who and context.node_config["site"] == str(broken):
             damage(broken)
@@ -144,7 +144,7 @@ def test_what_a_client_raises_by_itself_is_not_repeated_by_the_server(run_of_thr
 
     @app.query("answer")
     def answer(message: Message, context: Context) -> Message:
-        asks_who = isinstance(decode(body_of(message, 1 << 20), 1 << 20), RollCall)
+        asks_who = isinstance(decode(opened(letter_of(message, 1 << 20))[1], 1 << 20), RollCall)
         if not asks_who and "site-01" in str(context.node_config["site"]):
             raise ValueError("canary that Flower repeats")
         return client_app(message, context)
@@ -182,7 +182,7 @@ def message(content: RecordDict) -> Message:
 
 def told(node: dict[str, object], content: RecordDict | None = None, **run_config: object) -> bytes:
     asked = message(content_of(encode(RollCall("r"))) if content is None else content)
-    return body_of(reply_to(asked, context(node, **run_config)), 1 << 20)
+    return letter_of(reply_to(asked, context(node, **run_config)), 1 << 20)
 
 
 @pytest.mark.usefixtures("deployed")
@@ -310,7 +310,7 @@ NO_LETTERS = {
 @pytest.mark.parametrize("content", NO_LETTERS.values(), ids=NO_LETTERS)
 def test_what_is_no_letter_is_not_opened(content: RecordDict, site: Path) -> None:
     with pytest.raises(NoLetter):
-        body_of(message(content), 1000)
+        letter_of(message(content), 1000)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_a_site_refuses_what_is_no_letter(content: RecordDict, site: Path) -> No
 
 def test_a_letter_is_opened_to_what_was_put_in() -> None:
     for body in (b"", b"x", bytes(range(256)) * 3):
-        assert body_of(message(content_of(body)), 1000) == body
+        assert letter_of(message(content_of(body)), 1000) == body
 
 
 def test_a_node_with_a_site_says_its_name(site: Path) -> None:

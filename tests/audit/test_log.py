@@ -1,17 +1,23 @@
 """A party's log: what was appended is there, in order, once, whatever happens to the process."""
 
+import hashlib
 import multiprocessing
 import os
 import shutil
 import signal
 import sqlite3
+import time
+from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedkd.audit import EVENTS, Contradiction, Log, UnknownFormat, utc_now
+from fedkd.audit.verify import Algorithm, Checkpoint, Note, SigningKey
+from fedkd.audit.verify.logs import check_log
 
 TYPE = "train.local"
 
@@ -110,7 +116,7 @@ def test_a_log_of_another_format_is_left_alone(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "log.sqlite")
     database.execute("PRAGMA user_version=7")
     database.close()
-    with pytest.raises(UnknownFormat, match="format 7, expected 2"):
+    with pytest.raises(UnknownFormat, match="format 7, expected 3"):
         opened(tmp_path)
     database = sqlite3.connect(tmp_path / "log.sqlite")
     assert database.execute("SELECT name FROM sqlite_master").fetchall() == []
@@ -144,44 +150,79 @@ def test_times_are_utc_and_say_so() -> None:
 
 # Processes.
 
+OTHER = SigningKey("another", Algorithm.ED25519, bytes(32))
+COSIGNER = SigningKey("peer/witness", Algorithm.COSIGNATURE, bytes(32))
 
-def _append_for_ever(path: str, told: int) -> None:
-    with Log(Path(path), "party") as log:
-        for n in range(10_000):
+
+def _of_another(size: int) -> Note:
+    """A checkpoint of another log."""
+    text = Checkpoint(OTHER.name, size, hashlib.sha256(str(size).encode()).digest()).text()
+    return Note(text, (OTHER.sign(text),))
+
+
+def _write_for_ever(path: Path, told: int) -> None:
+    """Goes on where the log stands; says after each write, and not before, that it is done."""
+    with Log(path, "party") as log:
+        for n in range(len(log), 1_000_000):
             log.append(str(n), TYPE, {"n": n})
-            os.write(told, f"{n}\n".encode())
+            os.write(told, b"entry\n")
+            line = COSIGNER.sign(log.ask(0).note.text, n + 1)
+            log.cosigned(n + 1, {str(COSIGNER.verifier()): (line, n + 1)})
+            os.write(told, b"cosignature\n")
+            log.see(_of_another(n + 1))
+            os.write(told, b"head\n")
 
 
-def test_what_was_appended_is_there_after_a_kill(tmp_path: Path) -> None:
-    """Six times killed at an odd moment: every entry whose append returned is in the log."""
-    for turn in range(6):
-        path = tmp_path / f"{turn}.sqlite"
-        read, write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                os.close(read)
-                _append_for_ever(str(path), write)
-            finally:
-                os._exit(1)
-        os.close(write)
-        with os.fdopen(read) as told:
-            for _ in range(3 + 5 * turn):
-                line = told.readline()
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            last = int([line, *told.readlines()][-1])
+def _killed(path: Path, lines: int, seconds: float) -> Counter[str]:
+    """What a writer said until it was killed, so many seconds after so many lines."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(read)
+            _write_for_ever(path, write)
+        finally:
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read) as told:
+        said = [told.readline() for _ in range(lines)]
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return Counter(line.strip() for line in (*said, *told))
+
+
+def test_what_was_acknowledged_is_there_after_kill_9_in_a_loop(tmp_path: Path) -> None:
+    """One log, 24 writers, each killed at some moment: while opening, appending, cosigning."""
+    path, length = tmp_path / "log.sqlite", 0
+    random = Random(9)  # noqa: S311 - for moments, not for secrets
+    for _ in range(24):
+        said = _killed(path, random.randrange(8), random.uniform(0, 0.01))
         with Log(path, "party") as log:
             kept = [entry.body["n"] for entry in log.entries()]
-        assert kept == list(range(len(kept)))
-        assert len(kept) in (last + 1, last + 2)  # one may have been written and not told
+            assert kept == list(range(len(kept)))
+            # One may have been written and not told.
+            assert len(kept) - length - said["entry"] in (0, 1)
+            for size in range(length + 1, length + 1 + said["cosignature"]):
+                assert len(log.cosignatures(size)) == 1
+            if said["head"]:
+                assert log.seen()[OTHER.name].size - length - said["head"] in (0, 1)
+            length = len(kept)
+        if length:
+            checked = check_log(path, every_signature=True)
+            assert [leaf.body for leaf in checked.entries] == [{"n": n} for n in range(length)]
+    assert length > 24
+    with Log(path, "party") as log:
+        log.append("after all", TYPE, {})
+    assert len(check_log(path).entries) == length + 1
 
 
 def _append_own(path: str, name: str, count: int) -> None:
-    with Log(Path(path), name) as log:
+    with Log(Path(path), "party") as log:
         for n in range(count):
             log.append(f"{name}/{n}", TYPE, {"n": n})
             log.append(f"both/{n}", TYPE, {"n": n})
+            log.see(_of_another(n + 1))
 
 
 def test_two_processes_append_to_one_log_and_lose_nothing(tmp_path: Path) -> None:
@@ -201,3 +242,4 @@ def test_two_processes_append_to_one_log_and_lose_nothing(tmp_path: Path) -> Non
         own = [entry.key for entry in entries if entry.key.startswith(name + "/")]
         assert own == [f"{name}/{n}" for n in range(15)]
     assert sum(entry.key.startswith("both/") for entry in entries) == 15
+    assert len(check_log(path, every_signature=True).entries) == 45

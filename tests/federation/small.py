@@ -12,18 +12,18 @@ from flwr.common.serde import message_to_proto
 
 from clients.app import app as client_app
 from fedkd.audit import Log
-from fedkd.cli.conduct import conduct
+from fedkd.cli.conduct import conduct, server_log
 from fedkd.cli.configuration import compose
 from fedkd.cli.run import Run, prepare
 from fedkd.federation.asking import Reply
 from fedkd.federation.checkpoint import Checkpoint, ServerFolder
 from fedkd.federation.flower.asking import GridAsk
 from fedkd.federation.flower.inprocess import InProcessGrid
-from fedkd.federation.flower.letters import body_of
+from fedkd.federation.flower.letters import letter_of
 from fedkd.federation.participant import open_participant
 from fedkd.federation.rounds import Conductor
+from fedkd.wire import Envelope, Question, decode, encode, opened
 from fedkd.wire import Message as Said
-from fedkd.wire import Question, decode, encode
 from server.app import app as server_app
 
 TINY = [
@@ -38,6 +38,7 @@ TINY = [
     "training.lesson_epochs=1",
     "student.model=logistic",
     "student.epochs=2",
+    "audit.cosigners=0",
 ]
 
 
@@ -56,6 +57,7 @@ class Letter:
     site: str
     wire: bytes
     body: bytes
+    envelope: Envelope | None = None
 
 
 class Wiretap(InProcessGrid):
@@ -81,15 +83,16 @@ class Wiretap(InProcessGrid):
         site = Path(self._contexts[node].node_config["site"]).name
         wire = message_to_proto(message).SerializeToString()
         try:
-            body = body_of(message, 1 << 30)
+            envelope, body = opened(letter_of(message, 1 << 30))
         except ValueError:
-            body = b""
-        return Letter(site, wire, body)
+            envelope, body = None, b""
+        return Letter(site, wire, body, envelope)
 
 
 def conducted(run: Run, grid: InProcessGrid | None = None) -> Checkpoint:
     """The server's state after the run went from the roll call to the closing question."""
-    conduct(run, Wiretap(run) if grid is None else grid)
+    with server_log(run) as log:
+        conduct(run, Wiretap(run) if grid is None else grid, log)
     return ServerFolder(run.folder / "server").load()
 
 

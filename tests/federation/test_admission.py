@@ -17,7 +17,7 @@ from fedkd.federation.asking import CRASHED, SILENT, Reply
 from fedkd.federation.durable import read_json
 from fedkd.federation.flower.asking import GridAsk
 from fedkd.federation.flower.inprocess import InProcessGrid
-from fedkd.federation.flower.letters import body_of, content_of
+from fedkd.federation.flower.letters import content_of, letter_of
 from fedkd.knowledge import Public, digest_of_bytes
 from fedkd.wire import Answer, Closed, Plan, Question, Reason, Refusal, RollCall, decode, encode
 from fedkd.wire.codecs.float32 import float32
@@ -247,11 +247,11 @@ def rogue(run: Run, spoils: list[Spoil]) -> ClientApp:
 
     @app.query("answer")
     def answer(message: Message, context: Context) -> Message:
-        asked = decode(body_of(message, 1 << 30), 1 << 30)
+        asked = decode(letter_of(message, 1 << 30), 1 << 30)
         honest = client_app(message, context)
         if isinstance(asked, RollCall) or context.node_config["site"] != str(run.sites["site-02"]):
             return honest
-        said = decode(body_of(honest, 1 << 20), 1 << 20)
+        said = decode(letter_of(honest, 1 << 20), 1 << 20)
         if not isinstance(said, Answer):
             return honest
         return Message(spoils[said.round - 1](said, honest.content), reply_to=message)

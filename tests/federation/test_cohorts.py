@@ -13,7 +13,7 @@ from fedkd.distill import load_weights
 from fedkd.federation.cohorts import train_together
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.examination import SiteExaminer
-from fedkd.federation.flower.letters import body_of
+from fedkd.federation.flower.letters import letter_of
 from fedkd.wire import Answer, encode
 from tests.federation.small import Wiretap, asked, conducted, founded, question, unwatched
 
@@ -32,7 +32,7 @@ MIXED = (
 
 def prepared(run: Run) -> Any:
     def prepare(round: Sequence[tuple[Mapping[str, Any], Any]]) -> None:
-        bodies = {Path(config["site"]): body_of(message, 1 << 30) for config, message in round}
+        bodies = {Path(config["site"]): letter_of(message, 1 << 30) for config, message in round}
         train_together(bodies, run.build)
 
     return prepare

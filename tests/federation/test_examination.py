@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedkd.audit import Contradiction, Log
-from fedkd.cli.examine import examine
+from fedkd.cli.conduct import server_log
+from fedkd.cli.examine import examine, summarise
 from fedkd.cli.run import Run, open_run
 from fedkd.data import Records
 from fedkd.federation.durable import read_json, write_json
@@ -36,7 +37,7 @@ def test_the_test_opens_once(tmp_path: Path) -> None:
         return Records(np.zeros((2, 1)), np.zeros(2, dtype=np.int64))
 
     with Log(tmp_path / "log.sqlite", "server") as log:
-        examination = Examination(test, log, "run")
+        examination = Examination(test, log, "run", "test")
         assert not read  # nobody has looked before it opens
         assert len(examination.open()) == 2
         with pytest.raises(OpenedTwice):
@@ -46,13 +47,16 @@ def test_the_test_opens_once(tmp_path: Path) -> None:
 
 def test_what_the_test_said_is_logged_and_stays(tmp_path: Path) -> None:
     with Log(tmp_path / "log.sqlite", "server") as log:
-        examination = Examination(lambda: Records(np.zeros((0, 1)), np.zeros(0, int)), log, "run")
-        examination.done({"accuracy": 0.5})
-        examination.done({"accuracy": 0.5})
+        examination = Examination(
+            lambda: Records(np.zeros((0, 1)), np.zeros(0, int)), log, "run", "test"
+        )
+        examination.done({"accuracy": 0.5}, "sha256:s")
+        examination.done({"accuracy": 0.5}, "sha256:s")
         with pytest.raises(Contradiction):
-            examination.done({"accuracy": 0.75})
+            examination.done({"accuracy": 0.75}, "sha256:s")
         (entry,) = log.entries("evaluation.done")
-    assert entry.body == {"run": "run", "data": "test", "figures": {"accuracy": 0.5}}
+    said = {"run": "run", "model": "sha256:s", "data": "test", "figures": {"accuracy": 0.5}}
+    assert entry.body == said
 
 
 def test_a_run_is_examined_after_its_last_round_and_once(tmp_path: Path) -> None:
@@ -78,7 +82,9 @@ def test_a_test_that_was_opened_is_not_opened_again_for_a_summary_that_was_lost(
     (run.folder / "summary.json").unlink()
     shutil.rmtree(run.folder / "figures")
     monkeypatch.delattr(Examination, "open")  # whoever asks for the test fails
-    examine(open_run(str(run.folder)))
+    again = open_run(str(run.folder))
+    with server_log(again) as log:
+        summarise(again, examine(again, log))
     after = read_json(run.folder / "summary.json")
     assert after["student"] == before["student"]
     assert after["clients"] == before["clients"]

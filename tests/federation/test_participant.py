@@ -386,7 +386,7 @@ def test_a_turn_charges_then_trains_then_keeps_then_releases(
 
 def test_the_log_tells_the_order_of_the_turn(run: Run, site: Path) -> None:
     asked(site, run, question(run))
-    told = [entry.type for entry in events(site)][3:]
+    told = [entry.type for entry in events(site)][4:]
     assert told == ["budget.charged", "budget.charged", "train.local", "release.outputs"]
 
 
@@ -507,7 +507,7 @@ def test_a_site_that_lost_the_queries_is_sent_them_again(tmp_path: Path) -> None
     from flwr.clientapp import ClientApp
 
     from clients.app import app as client_app
-    from fedkd.federation.flower.letters import body_of
+    from fedkd.federation.flower.letters import letter_of
     from tests.federation.small import Wiretap
 
     run = founded(tmp_path / "run")
@@ -516,7 +516,7 @@ def test_a_site_that_lost_the_queries_is_sent_them_again(tmp_path: Path) -> None
 
     @app.query("answer")
     def answer(message: Letter, context: Context) -> Letter:
-        asks = decode(body_of(message, 1 << 30), 1 << 30)
+        asks = decode(letter_of(message, 1 << 30), 1 << 30)
         if isinstance(asks, Question) and asks.round == 2 and not lost:
             lost.append(context.node_config["site"])
             assert asks.lesson is not None

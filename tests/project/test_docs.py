@@ -2,8 +2,10 @@
 
 import csv
 import functools
+import json
 import random
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -254,3 +256,10 @@ def test_a_table_with_the_schema_that_is_shown_runs(
     shown = ["simulate", "data=table", f"data.path={name}", *more, *QUICK, "out=run"]
     assert main(shown) == 0
     assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_the_table_of_figures_is_what_the_kept_results_say():
+    made = runpy.run_path(str(ROOT / "docs" / "bench" / "table.py"))["table"]
+    table = made(json.loads((ROOT / "docs" / "bench" / "methods.json").read_text()))
+    for page in (ROOT / "README.md", ROOT / "docs" / "benchmarks.md"):
+        assert table in page.read_text(encoding="utf-8"), f"{page.name}: python docs/bench/table.py"

@@ -128,7 +128,8 @@ def test_every_answer_and_consensus_is_the_same(runs: tuple[Run, Run]) -> None:
     assert was == turned
     types = {"queries.posed", "answers.admitted", "aggregate.computed", "student.updated"}
     logs = [
-        entries(run.folder / "server" / "log.sqlite", "server", types, {"question"}) for run in runs
+        entries(run.folder / "server" / "log.sqlite", "server", types, {"question", "checkpoints"})
+        for run in runs
     ]
     assert {type for type, _ in logs[0]} == types
     assert logs[0] == logs[1]

@@ -67,9 +67,16 @@ def outcome(run: Path) -> dict[str, Any]:
     for changing in ("wall_s", "train_s"):
         summary.pop(changing)
     summary["audit"].pop("root")  # salts are drawn afresh
+    # Who goes on calls the roll again, and hears of everybody's head at other moments.
+    summary["audit"].pop("entries")
+    counts = ("bytes_up", "bytes_down", "messages")
+    for row in (summary, *summary["clients"]):
+        for count in counts:
+            row.pop(count, None)
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for row in metrics:
-        row.pop("seconds")
+        for changing in ("seconds", *counts):
+            row.pop(changing, None)
     with Log(run / "audit" / "server.sqlite", "server") as log:
         answers = [entry.body["answers"] for entry in log.entries("answers.admitted")]
     return {

@@ -22,7 +22,6 @@ from fedkd.knowledge import (
 from fedkd.wire import (
     Answer,
     Closed,
-    Envelope,
     Malformed,
     OtherVersion,
     Plan,
@@ -46,11 +45,6 @@ RUN = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,20}[A-Za-z0-9])?", fullmatch=Tr
 COUNT = st.integers(0, 2**53 - 1)
 DIGEST = st.binary(max_size=4).map(digest_of_bytes)
 NUMBER = st.floats(0, 1e6) | st.integers(0, 1000).map(float)
-ENVELOPE = st.builds(
-    Envelope,
-    st.none() | st.text(max_size=20),
-    st.lists(st.text(max_size=20), max_size=3).map(tuple),
-)
 ORIGIN = st.builds(Public, TEXT, TEXT, TEXT) | st.builds(
     Synthetic, TEXT, TEXT, COUNT, COUNT, st.lists(TEXT, max_size=2).map(tuple), st.none() | TEXT
 )
@@ -87,7 +81,6 @@ def questions(draw):
         lesson=draw(st.none() | lessons()),
         plan=draw(PLAN),
         codec=draw(TEXT),
-        envelope=draw(ENVELOPE),
     )
 
 
@@ -98,12 +91,12 @@ CODED = st.dictionaries(
     max_size=3,
 )
 MESSAGES = st.one_of(
-    st.builds(RollCall, RUN, ENVELOPE),
-    st.builds(Present, SITE, RUN, TEXT, ENVELOPE),
+    st.builds(RollCall, RUN),
+    st.builds(Present, SITE, RUN, TEXT),
     questions(),
-    st.builds(Answer, SITE, RUN, COUNT, DIGEST, DIGEST, TEXT, CODED, ENVELOPE),
-    st.builds(Closed, SITE, RUN, COUNT, DIGEST, ENVELOPE),
-    st.builds(Refusal, SITE, RUN, COUNT, st.sampled_from(Reason), ENVELOPE),
+    st.builds(Answer, SITE, RUN, COUNT, DIGEST, DIGEST, TEXT, CODED),
+    st.builds(Closed, SITE, RUN, COUNT, DIGEST),
+    st.builds(Refusal, SITE, RUN, COUNT, st.sampled_from(Reason)),
 )
 
 
@@ -122,7 +115,6 @@ def a_question(**other):
         lesson=lesson,
         plan=Plan(1, 2, 32, "kl", 1.0, 0.5),
         codec="float32",
-        envelope=Envelope("note\n", ("one", "two")),
     )
     return replace(question, **other)
 
@@ -130,7 +122,7 @@ def a_question(**other):
 ABOUT = digest_of_bytes(b"about")
 EXAMPLES = [
     RollCall("run"),
-    Present("site-1", "run", "fedkd 0.1.0", Envelope("a checkpoint", ("c",))),
+    Present("site-1", "run", "fedkd 0.1.0"),
     a_question(),
     a_question(queries=None, lesson=None, closing=True, origin=Public("n", "l", "d")),
     Answer("site-1", "run", 1, ABOUT, ABOUT, "float32", {"probs": np.full((2, 2), 0.5, "<f4")}),
@@ -324,14 +316,7 @@ PLAIN_ORIGIN = unpack(BODIES[2], MOST)[0]["origin"]
         {"plan": {**PLAIN_PLAN, "loss_weight": -0.1}},
         {"plan": {**PLAIN_PLAN, "loss_weight": 1e7}},
         {"plan": {**PLAIN_PLAN, "loss": {"_target_": "os.system"}}},
-        {"envelope": None},
-        {"envelope": {"checkpoint": None}},
-        {"envelope": {"checkpoint": 1, "cosignatures": []}},
-        {"envelope": {"checkpoint": "a" * 8193, "cosignatures": []}},
-        {"envelope": {"checkpoint": None, "cosignatures": "ab"}},
-        {"envelope": {"checkpoint": None, "cosignatures": [1]}},
-        {"envelope": {"checkpoint": None, "cosignatures": ["a"] * 65}},
-        {"envelope": {"checkpoint": None, "cosignatures": [], "more": 1}},
+        {"envelope": {}},
     ],
     ids=lambda changes: str(changes)[:60],
 )
@@ -424,7 +409,6 @@ def test_an_answer_without_numbers_is_malformed():
     "make",
     [
         lambda: RollCall(""),
-        lambda: RollCall("run", Envelope("a" * 10_000)),
         lambda: Closed("site-1", "run", -1, ABOUT),
         lambda: Closed("site-1", "run", 1.0, ABOUT),
         lambda: Closed("site-1", "run", 0, Digest("sha256:")),
@@ -454,7 +438,7 @@ def test_the_key_names_run_round_queries_and_lesson_and_nothing_else():
         a_question(lesson=None),
     ]
     assert len({question.key, *(other.key for other in others)}) == 6
-    alike = [a_question(queries=None), a_question(envelope=Envelope()), decode(BODIES[2], MOST)]
+    alike = [a_question(queries=None), decode(BODIES[2], MOST)]
     assert {other.key for other in alike} == {question.key}
 
 
@@ -467,9 +451,6 @@ def test_a_question_brings_the_queries_that_it_names_or_none():
 
 
 def test_golden_bytes_of_a_roll_call():
-    body = (
-        b'fedkd/1\na\x00\x00\x00{"arrays":[],"envelope":{"checkpoint":null,"cosignatures":[]},'
-        b'"kind":"roll_call","run":"r","v":1}'
-    )
+    body = b'fedkd/1\n\x30\x00\x00\x00{"arrays":[],"kind":"roll_call","run":"r","v":1}'
     assert encode(RollCall("r")) == body
     assert decode(body, MOST) == RollCall("r")

@@ -45,7 +45,7 @@ def _fraction(text: str) -> float:
 
 _common = json.JSONDecoder(
     parse_float=_fraction, parse_constant=_uncommon, parse_int=_integer
-).decode
+).raw_decode
 
 
 def canonical(value: Json, what: str = "value") -> bytes:
@@ -55,12 +55,18 @@ def canonical(value: Json, what: str = "value") -> bytes:
     +-(2^53 - 1), lone surrogates, keys that are not text. A float such as 1e20 is refused too:
     it would be written as an integer beyond that range. Such values are written as text.
     """
+    return canonical_copy(value, what)[0]
+
+
+def canonical_copy(value: Json, what: str = "value") -> tuple[bytes, Any]:
+    """As `canonical`, with the value that is read back from it."""
+    if quick := _written_quickly(value):
+        return quick
     try:
         written = rfc8785.dumps(value)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Malformed(what, str(error)[:200], "a value that RFC 8785 can write") from None
-    parsed(written, what)
-    return written
+    return written, parsed(written, what)
 
 
 def parsed(content: bytes, what: str = "JSON") -> Json:
@@ -74,14 +80,32 @@ def parsed(content: bytes, what: str = "JSON") -> Json:
     return quick[0] if quick else _thoroughly(content, what)
 
 
-def _quickly(content: bytes) -> tuple[Json] | None:
-    # Four times as fast as rfc8785, and equal to it for ASCII without exponents and long
-    # integers: there code points and UTF-16 units sort alike, and both spell the same.
-    if not content.isascii():
-        return None
-    text = content.decode("ascii")
+# The short ways are four times as fast as rfc8785 and equal to it where they answer: without
+# exponents and long integers both spell the same, and code points sort as their UTF-16 units do.
+
+
+def _sorts_alike(text: str) -> bool:
+    """Whether code points and UTF-16 units of `text` sort alike; lone surrogates are left out."""
+    return text.isascii() or max(text) < "\ud800"
+
+
+def _written_quickly(value: Json) -> tuple[bytes, Json] | None:
     try:
-        value: Json = _common(text)
+        text = _plain(value)
+        # Read back it is `value`: no key was made into text, and no number is an uncommon one.
+        if _sorts_alike(text) and (read := _common(text)[0]) == value:
+            return text.encode(), read
+    except (_Uncommon, ValueError, TypeError, RecursionError):
+        pass
+    return None
+
+
+def _quickly(content: bytes) -> tuple[Json] | None:
+    try:
+        text = content.decode()
+        if not _sorts_alike(text):
+            return None
+        value: Json = _common(text)[0]  # what stands behind it shows in the comparison
         return (value,) if _plain(value) == text else None
     except (_Uncommon, ValueError, RecursionError):
         return None

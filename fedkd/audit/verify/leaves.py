@@ -7,8 +7,9 @@ while every proof goes on to hold. Without the salt a short body could be guesse
 """
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -26,6 +27,8 @@ _TIME: Final = re.compile(
 )
 _NEEDED: Final = frozenset({"v", "type", "seq", "ts", "actor", "refs", "body"})
 _OPTIONAL: Final = frozenset({"run", "key"})
+_TEXTS: Final = ("type", "ts", "actor", "body", "run", "key")
+_quoted: Final = json.JSONEncoder(ensure_ascii=False).encode
 _MOST_SEQUENCE: Final = 2**53 - 1
 
 
@@ -80,19 +83,20 @@ class Header:
 
     def to_bytes(self) -> bytes:
         """The leaf."""
-        fields: dict[str, Any] = {
-            "v": VERSION,
-            "type": self.type,
-            "seq": self.sequence,
-            "ts": self.time,
-            "actor": self.actor,
-            "refs": [str(reference) for reference in self.references],
-            "body": base64_text(self.commitment),
-        }
-        fields |= {
-            name: text for name, text in (("run", self.run), ("key", self.key)) if text is not None
-        }
-        return _checked_size(canonical(fields, f"header of entry {self.sequence}"))
+        # Canonical as it is written: the names are ours and in order, and no number is a fraction.
+        key = "" if self.key is None else f'"key":{_quoted(self.key)},'
+        run = "" if self.run is None else f'"run":{_quoted(self.run)},'
+        references = ",".join(_quoted(str(reference)) for reference in self.references)
+        text = (
+            f'{{"actor":{_quoted(self.actor)},"body":"{base64_text(self.commitment)}",{key}'
+            f'"refs":[{references}],{run}"seq":{self.sequence:d},"ts":"{self.time}",'
+            f'"type":{_quoted(self.type)},"v":{VERSION}}}'
+        )
+        try:
+            return _checked_size(text.encode())
+        except UnicodeEncodeError:
+            what = f"header of entry {self.sequence}"
+            raise Malformed(what, "a lone surrogate", "text that UTF-8 can write") from None
 
     @classmethod
     def parse(cls, leaf: bytes) -> Self:
@@ -127,18 +131,24 @@ def _checked_size(leaf: bytes) -> bytes:
 
 
 def _checked_fields(fields: Mapping[str, Any]) -> None:
-    if missing := _NEEDED - fields.keys():
-        raise Malformed("leaf", f"no {', '.join(sorted(missing))}", f"fields of version {VERSION}")
-    if more := fields.keys() - _NEEDED - _OPTIONAL:
-        raise Malformed("leaf", f"field {shown(min(more))}", f"fields of version {VERSION}")
-    for name in fields.keys() - {"v", "seq", "refs"}:
-        if type(fields[name]) is not str:
+    if fields.keys() - _OPTIONAL != _NEEDED:
+        raise _other_fields(fields.keys())
+    for name in _TEXTS:
+        if type(fields.get(name, "")) is not str:
             raise Malformed("leaf", f"{name} {type(fields[name]).__name__}", "text")
     if type(fields["seq"]) is not int:
         raise Malformed("leaf", f"seq {type(fields['seq']).__name__}", "an integer")
     references = fields["refs"]
     if type(references) is not list or any(type(one) is not str for one in references):
         raise Malformed("leaf", "refs of another kind", "a list of texts")
+
+
+def _other_fields(names: Set[str]) -> Malformed:
+    if missing := _NEEDED - names:
+        found = f"no {', '.join(sorted(missing))}"
+    else:
+        found = f"field {shown(min(names - _NEEDED - _OPTIONAL))}"
+    return Malformed("leaf", found, f"fields of version {VERSION}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -408,10 +408,10 @@ class QuorumRow(NamedTuple):
 
 
 def default_threshold(cosigners: int) -> int:
-    """Three quarters, rounded up, and at least two where there are two."""
+    """Three quarters, rounded up, but never all of two or more: one may always be absent."""
     if cosigners < 1:
         raise ValueError(f"found {cosigners} cosigners, expected at least one")
-    return min(cosigners, max(2, -(-3 * cosigners // 4)))
+    return max(1, min(cosigners - 1, -(-3 * cosigners // 4)))
 
 
 def quorum_row(cosigners: int, threshold: int | None = None) -> QuorumRow:

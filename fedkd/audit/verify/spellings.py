@@ -1,6 +1,5 @@
 """How bytes and numbers are written in lines of text: each in one spelling, and no other."""
 
-import base64
 import binascii
 from typing import Final
 
@@ -20,14 +19,14 @@ def shown(text: str) -> str:
 
 def base64_text(content: bytes) -> str:
     """Standard base64 with padding (RFC 4648, section 4)."""
-    return base64.b64encode(content).decode("ascii")
+    return binascii.b2a_base64(content, newline=False).decode("ascii")
 
 
 def base64_bytes(text: str, what: str) -> bytes:
     """The inverse of `base64_text`; every other spelling of the same bytes is `Malformed`."""
     try:
-        content = base64.b64decode(text.encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError):
+        content = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # binascii.Error is one, and so is what letters beyond ASCII raise
         raise Malformed(what, shown(text), "standard base64 with padding") from None
     # RFC 4648, 3.5: pad bits that are not zero would give one content several spellings.
     if base64_text(content) != text:

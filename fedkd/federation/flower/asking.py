@@ -8,29 +8,65 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedkd.federation.asking import CRASHED, GONE, SILENT, Reply
-from fedkd.federation.flower.letters import MESSAGE_TYPE, NoLetter, body_of, content_of
-from fedkd.wire import Malformed, Present, RollCall, decode, encode
+from fedkd.federation.flower.letters import MESSAGE_TYPE, NoLetter, content_of, letter_of
+from fedkd.federation.relay import Relay
+from fedkd.wire import (
+    Envelope,
+    Malformed,
+    Present,
+    Refusal,
+    RollCall,
+    cover,
+    decode,
+    encode,
+    opened,
+)
 
 MOST_REPLY_BYTES = 1 << 30
 POLL_SECONDS = 0.1
+MOST_CALLS = 4
+UNREADABLE = "a reply that cannot be read"
 NODE_GONE = (5,)
 """Flower's error code for a node that is not connected (flwr 1.41)."""
 
 
 class RollCalled(NamedTuple):
-    """Bytes sent and received by each site that came, and the names that nobody enrolled."""
+    """The sites that came, and the names that nobody enrolled."""
 
-    came: Mapping[str, tuple[int, int]]
+    came: tuple[str, ...]
     strangers: tuple[str, ...]
 
 
-class GridAsk:
-    """`Ask` over a Flower grid; nodes are known by the site names they gave at the roll call."""
+class _Letter(NamedTuple):
+    """What came back from a node, and the bytes of the envelopes there and back."""
 
-    def __init__(self, grid: Grid, deadline_s: float) -> None:
+    node: int
+    body: bytes | None
+    failure: str | None
+    rode: tuple[int, int]
+    envelope: Envelope | None
+
+
+class GridAsk:
+    """`Ask` over a Flower grid; nodes are known by the site names they gave at the roll call.
+
+    `relay` rides along, where parties cosign each other's logs. `count` is told of every message
+    of a roll call: site, bytes sent, bytes received or None.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        deadline_s: float,
+        relay: Relay | None = None,
+        count: Callable[[str, int, int | None], None] = lambda site, sent, received: None,
+    ) -> None:
         self.grid = grid
         self.deadline_s = deadline_s
+        self.relay = relay
         self.nodes: dict[str, int] = {}
+        self._count = count
+        self._refused: dict[str, str] = {}
 
     def roll_call(self, run: str, roster: Sequence[str]) -> RollCalled:
         """Learns which node is which site of `roster`; nobody else is asked anything after it.
@@ -45,18 +81,44 @@ class GridAsk:
             time.sleep(POLL_SECONDS)
             nodes = sorted(self.grid.get_node_ids())
         question = encode(RollCall(run))
-        named: dict[str, list[tuple[int, int]]] = {}
-        for node, body, _ in self._post(dict.fromkeys(nodes, question), 0, lambda _: None):
-            site = _present(body, run)
-            if site is not None and body is not None:
-                named.setdefault(site, []).append((node, len(body)))
+        first = cover(self.relay.first()) if self.relay else b""
+        covers = dict.fromkeys(nodes, first)
+        named: dict[str, list[_Letter]] = {}
+        for letter in self._post(dict.fromkeys(nodes, question), covers, 0):
+            site, refused = _present(letter.body, run)
+            if refused is not None:
+                self._refused[site] = refused
+            elif site:
+                named.setdefault(site, []).append(letter)
         single = {site: told[0] for site, told in sorted(named.items()) if len(told) == 1}
-        known = {site: told for site, told in single.items() if site in roster}
-        self.nodes = {site: node for site, (node, _) in known.items()}
-        return RollCalled(
-            {site: (len(question), size) for site, (_, size) in known.items()},
-            tuple(sorted(set(named) - set(roster))),
-        )
+        known = {site: letter for site, letter in single.items() if site in roster}
+        self.nodes = {site: letter.node for site, letter in known.items()}
+        for site, letter in known.items():
+            self._took(site, letter, len(question))
+        self.settle(run)
+        return RollCalled(tuple(self.nodes), tuple(sorted(set(named) - set(roster))))
+
+    def settle(self, run: str) -> None:
+        """Calls the roll until every cosigner that is there has cosigned the newest heads.
+
+        Once where the server knows how far everybody's log goes and stands; where it does not, the
+        first call brings the heads, and the next ones carry them. What cannot be settled is left.
+        """
+        calls = 0
+        while self.relay and calls < MOST_CALLS and self.relay.unsettled(self.nodes):
+            question = encode(RollCall(run))
+            sites = {node: site for site, node in self.nodes.items()}
+            covers = {node: cover(self.relay.outgoing(site)) for node, site in sites.items()}
+            for letter in self._post(dict.fromkeys(sites, question), covers, 0):
+                self._took(sites[letter.node], letter, len(question))
+            calls += 1
+
+    def _took(self, site: str, letter: _Letter, asked: int) -> None:
+        sent, received = letter.rode
+        came = None if letter.body is None else len(letter.body) + received
+        self._count(site, asked + sent, came)
+        if self.relay and letter.envelope is not None:
+            self.relay.incoming(site, letter.envelope)
 
     def __call__(
         self, bodies: Mapping[str, bytes], on_reply: Callable[[Reply], None], *, round: int
@@ -64,25 +126,43 @@ class GridAsk:
         """Replies in order of site names; one that is missing at the deadline says so."""
         sites = {node: site for site, node in self.nodes.items()}
         by_node = {self.nodes[site]: body for site, body in bodies.items() if site in self.nodes}
-        replies = [Reply(site, None, GONE) for site in bodies if site not in self.nodes]
+        covers = {}
+        if self.relay:
+            covers = {node: cover(self.relay.outgoing(sites[node])) for node in by_node}
+        replies = [
+            Reply(site, None, self._refused.get(site, GONE))
+            for site in bodies
+            if site not in self.nodes
+        ]
 
-        def heard(letter: tuple[int, bytes | None, str | None]) -> None:
-            node, body, failure = letter
-            on_reply(Reply(sites[node], body, failure))
+        def heard(letter: _Letter) -> None:
+            replies.append(self._reply(sites[letter.node], letter))
+            on_reply(replies[-1])
 
-        for node, body, failure in self._post(by_node, round, heard):
-            replies.append(Reply(sites[node], body, failure))
+        self._post(by_node, covers, round, heard)
         return sorted(replies, key=lambda reply: reply.site)
+
+    def _reply(self, site: str, letter: _Letter) -> Reply:
+        """The reply in a letter; one whose site shows another history of its log is not taken."""
+        if self.relay is None or letter.envelope is None:
+            return Reply(site, letter.body, letter.failure, letter.rode)
+        self.relay.incoming(site, letter.envelope)
+        if site in self.relay.problems:
+            return Reply(site, None, self.relay.problems[site], letter.rode)
+        head = self.relay.head(site)
+        told = None if head is None else (head.size, head.root.hex())
+        return Reply(site, letter.body, letter.failure, letter.rode, told)
 
     def _post(
         self,
         bodies: Mapping[int, bytes],
+        covers: Mapping[int, bytes],
         round: int,
-        heard: Callable[[tuple[int, bytes | None, str | None]], None],
-    ) -> list[tuple[int, bytes | None, str | None]]:
+        heard: Callable[[_Letter], None] = lambda letter: None,
+    ) -> list[_Letter]:
         messages = [
             Message(
-                content_of(body),
+                content_of(body, covers.get(node, b"")),
                 dst_node_id=node,
                 message_type=MESSAGE_TYPE,
                 group_id=str(round),
@@ -99,31 +179,41 @@ class GridAsk:
             for message in came:
                 node = waiting.pop(message.metadata.reply_to_message_id, None)
                 if node is not None:  # a second reply to one question is not looked at
-                    letters.append((node, *_opened(message)))
+                    letters.append(_opened(node, message, len(covers.get(node, b""))))
                     heard(letters[-1])
             if not came:
                 if time.monotonic() >= until:
                     break
                 time.sleep(POLL_SECONDS)
         for node in waiting.values():
-            letters.append((node, None, SILENT))
+            rode = (len(covers.get(node, b"")), 0)
+            letters.append(_Letter(node, None, SILENT, rode, None))
             heard(letters[-1])
         return letters
 
 
-def _opened(message: Message) -> tuple[bytes | None, str | None]:
+def _opened(node: int, message: Message, sent: int) -> _Letter:
     """The body of a reply, or why there is none: Flower's own error text is never repeated."""
     if message.has_error():
-        return None, GONE if message.error.code in NODE_GONE else CRASHED
+        failure = GONE if message.error.code in NODE_GONE else CRASHED
+        return _Letter(node, None, failure, (sent, 0), None)
     try:
-        return body_of(message, MOST_REPLY_BYTES), None
+        letter = letter_of(message, MOST_REPLY_BYTES)
+        envelope, body = opened(letter)
     except (NoLetter, ValueError, TypeError, KeyError) as error:
-        return None, str(error) if isinstance(error, NoLetter) else "a reply that cannot be read"
+        known = isinstance(error, NoLetter | Malformed)
+        return _Letter(node, None, str(error) if known else UNREADABLE, (sent, 0), None)
+    return _Letter(node, body, None, (sent, len(letter) - len(body)), envelope)
 
 
-def _present(body: bytes | None, run: str) -> str | None:
+def _present(body: bytes | None, run: str) -> tuple[str, str | None]:
+    """The site that a reply to a roll call names, and why it does not come, if it says so."""
     try:
         message = decode(body or b"", 1 << 16)
     except Malformed:
-        return None
-    return message.site if isinstance(message, Present) and message.run == run else None
+        return "", None
+    if isinstance(message, Refusal):
+        return message.site, f"refused: {message.reason}"
+    if isinstance(message, Present) and message.run == run:
+        return message.site, None
+    return "", None

@@ -9,7 +9,7 @@ from flwr.app import Context, Message
 
 from fedkd.federation.building import Workshop
 from fedkd.federation.durable import read_json
-from fedkd.federation.flower.letters import body_of, content_of
+from fedkd.federation.flower.letters import content_of, letter_of
 from fedkd.federation.flower.ray import RUN_VARIABLE
 from fedkd.federation.participant import MOST_QUESTION_BYTES, open_participant
 from fedkd.wire import Reason, Refusal, encode
@@ -26,7 +26,7 @@ def reply_to(message: Message, context: Context) -> Message:
     """The reply of the site that this node stands for; no exception's text ever leaves."""
     try:
         site = open_participant(site_folder(context), workshop())
-        body = site.answer(body_of(message, MOST_QUESTION_BYTES))
+        body = site.answer(letter_of(message, MOST_QUESTION_BYTES))
     except NoSite:
         body = encode(Refusal(UNKNOWN, UNKNOWN, 0, Reason.NOT_CONFIGURED))
     except (Exception, SystemExit):

@@ -1,34 +1,46 @@
-"""Puts canonical bytes into a Flower message and takes them out: one uint8 array, nothing else."""
+"""Puts canonical bytes into a Flower message and takes them out: uint8 arrays, nothing else."""
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
-RECORD, ARRAY = "fedkd", "body"
+RECORD, BODY, COVER = "fedkd", "body", "cover"
 MESSAGE_TYPE = "query.answer"
+NUMPY_HEADER = 256
+"""Bytes in front of an array's own, at most."""
 
 
 class NoLetter(ValueError):
-    """A Flower message that holds something else than one body of bytes."""
+    """A Flower message that holds something else than one letter of bytes."""
 
 
-def content_of(body: bytes) -> RecordDict:
-    """The content of a Flower message that carries `body` (Flower sends arrays in chunks)."""
-    array = Array(np.frombuffer(body, dtype=np.uint8))
-    return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
+def content_of(body: bytes, cover: bytes = b"") -> RecordDict:
+    """The content of a Flower message that carries `body` (Flower sends arrays in chunks).
+
+    `cover` is what stands in front of it, apart: many sites' messages share one body in memory.
+    """
+    parts = {COVER: cover, BODY: body} if cover else {BODY: body}
+    arrays = {name: Array(np.frombuffer(part, dtype=np.uint8)) for name, part in parts.items()}
+    return RecordDict({RECORD: ArrayRecord(arrays)})
 
 
-def body_of(message: Message, most_bytes: int) -> bytes:
+def letter_of(message: Message, most_bytes: int) -> bytes:
     """The bytes that `message` carries; `NoLetter` if it carries anything else, or too much."""
     content = message.content
     if set(content) != {RECORD} or not isinstance(content[RECORD], ArrayRecord):
         raise NoLetter("found other records than the one expected")
     record = content[RECORD]
-    if set(record) != {ARRAY}:
+    if set(record) not in ({BODY}, {BODY, COVER}):
         raise NoLetter("found other arrays than the one expected")
-    array = record[ARRAY]
+    parts = [record[name] for name in (COVER, BODY) if name in record]
+    if sum(len(part.data) for part in parts) > most_bytes + 2 * NUMPY_HEADER:
+        raise NoLetter(f"found more than the {most_bytes} bytes that are accepted")
+    return b"".join(_bytes_of(part, most_bytes) for part in parts)
+
+
+def _bytes_of(array: Array, most_bytes: int) -> bytes:
     if array.dtype != "uint8" or len(array.shape) != 1 or array.stype != "numpy.ndarray":
         raise NoLetter("found an array that is no string of bytes")
-    if array.shape[0] > most_bytes or len(array.data) > most_bytes + 256:
+    if array.shape[0] > most_bytes or len(array.data) > most_bytes + NUMPY_HEADER:
         raise NoLetter(f"found {array.shape[0]} bytes, at most {most_bytes} are accepted")
     try:
         bits: object = array.numpy()  # never a pickle: Flower loads with allow_pickle=False
