@@ -53,6 +53,8 @@ SINCE_3 = (
 """What peers said of this log, and what this party last cosigned of theirs."""
 
 ROWS = "SELECT place, key, type, at, body FROM entries"
+NEWEST = """SELECT (SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1),
+    (SELECT value FROM facts WHERE name = 'range'), (SELECT MAX(place) FROM entries)"""
 
 
 class Contradiction(ValueError):
@@ -65,6 +67,10 @@ class UnknownFormat(ValueError):
 
 class NotOwnLog(ValueError):
     """A log that another key signs than the one beside it: a copy, or a log without its keys."""
+
+
+class Damaged(ValueError):
+    """A log whose newest checkpoint is not over what it would go on from."""
 
 
 class Erased(LookupError):
@@ -125,6 +131,7 @@ class Log:
             self._key = log_key(path.parent)
             self.witness_keys = witness_keys(path.parent)
             self._keep_keys()
+            self._expect_whole()
         except BaseException:
             self._database.close()
             raise
@@ -157,6 +164,21 @@ class Log:
                 f"found {found} beside a log, expected {told.decode(errors='replace')}, which "
                 "signs it; a copy is for fedkd audit to read, and a party that lost its keys "
                 "begins a new log in a new folder"
+            )
+
+    def _expect_whole(self) -> None:
+        """Whoever went on from a damaged place would sign a second history."""
+        note, kept, last = self._database.execute(NEWEST).fetchone()
+        range_ = Range() if kept is None else Range.from_bytes(kept)
+        found = (0 if last is None else last + 1, range_.size, range_.root())
+        signed = Checkpoint(self.origin, 0, EMPTY_ROOT)
+        if note is not None:
+            signed = Note.parse(bytes(note)).checkpoint()
+        if found != (signed.size, signed.size, signed.root):
+            raise Damaged(
+                f"found {found[0]} entries in the log of {self.party}, which goes on from "
+                f"{found[1]} with root {found[2].hex()}; expected {signed.size} with root "
+                f"{signed.root.hex()}, as it signed; restore the newest copy of its folder"
             )
 
     @contextmanager

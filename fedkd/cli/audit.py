@@ -20,6 +20,10 @@ ENTRY = re.compile(r"(?P<path>.+)#(?P<index>0|[1-9][0-9]{0,15})", re.DOTALL)
 PROOF, LEAF = ".tlog-proof", ".leaf"
 
 
+REDONE = ("answers.admitted", "aggregate.computed", "student.updated")
+"""Entries that recomputation starts from and compares with."""
+
+
 def show(path: Path, *, party: str | None, type: str | None, as_json: bool) -> int:
     """Prints entries as a table: one log, or those of a run, filtered by party and type."""
     try:
@@ -102,7 +106,10 @@ def _size_to_prove(log: CheckedLog, index: int) -> int:
 
 def recompute(path: Path, *, as_json: bool) -> int:
     """Redoes filter, aggregation, lesson and student from the released answers, to the bit."""
-    rows = list(_recomputed(path))
+    try:
+        rows = list(_recomputed(path))
+    except CannotTell as error:
+        return _fails(error)
     failed = [row for row in rows if not row["equal"]]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -126,6 +133,12 @@ def _recomputed(path: Path) -> Iterator[dict[str, Any]]:
     rules, student = run.rules(), run.student()
     exchange = Exchange(path / "exchange")
     log = check_log(path / "audit" / f"{SERVER}.sqlite")
+    for leaf in log.entries:
+        if leaf.body is None and leaf.header.type in REDONE:
+            raise CannotTell(
+                f"entry {leaf.header.sequence} of {SERVER}, {leaf.header.type}: found it closed or "
+                "erased, expected it open: what followed from it cannot be redone"
+            )
     combined = {body["round"]: body for body in log.bodies("aggregate.computed")}
     updated = {body["round"]: body for body in log.bodies("student.updated")}
     filter_memory, aggregate_memory = rules.filter.init(), rules.aggregate.init()

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from fedkd.audit import SERVER, Contradiction, Log
+from fedkd.cli.lines import say
 from fedkd.cli.parties import federation_of, partitioned, sources
 from fedkd.cli.progress import Watching
-from fedkd.cli.run import versions
+from fedkd.cli.run import versions, without
 from fedkd.federation.durable import write_bytes
 from fedkd.federation.faults import faulty
 from fedkd.federation.flower.asking import GridAsk
@@ -36,6 +37,11 @@ class Conducted(NamedTuple):
 def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
     """Everything from the roll call to the student's file; goes on where a killed run stopped."""
     sites = run.sites
+    if (
+        run.build(without(run.config["mechanism"], ("epsilon",))).private
+        and not run.config["sites"]["dir"]
+    ):
+        say("a rehearsal: noise comes from the seed, can be drawn again, and hides nobody")
     watching = Watching(Observer(list(sites.values()), run.id, run.build))
     _begin(run, log)
     conductor = Conductor(

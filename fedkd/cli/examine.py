@@ -97,7 +97,7 @@ def _figures(
     clients = []
     for site, examiner in examiners.items():
         row = dict.fromkeys(NOT_THERE)
-        row |= {"site": site, "model": examiner.settings.model_name}
+        row |= {"site": site, "model": examiner.settings.model_name, **examiner.spent()}
         if site in took_part:
             now = examiner.resident().probs(test.inputs)
             row |= examiner.row(test, alone[site].probs(test.inputs), now)

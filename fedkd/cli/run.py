@@ -14,11 +14,13 @@ from fedkd import __version__
 from fedkd.cli.configuration import compose, part, with_user_code
 from fedkd.cli.lines import say
 from fedkd.cli.parties import check_cosigning, enrol_sites
-from fedkd.data import Dataset
+from fedkd.data import Dataset, Records
 from fedkd.federation.building import Workshop, instantiate
 from fedkd.federation.dealing import Cut, cut, deal
 from fedkd.federation.durable import read_json, write_bytes, write_json
-from fedkd.federation.site import Accepts, SiteSettings
+from fedkd.federation.paying import opening
+from fedkd.federation.site import Accepts, SiteSettings, facts_of
+from fedkd.federation.speaking import check_speaker
 from fedkd.knowledge import BadInput, QuerySet
 from fedkd.knowledge.lessons import minimum_subtracted, plain
 
@@ -139,9 +141,12 @@ class Run:
             raise BadInput(f"sites.dir={self.sites_dir}, a file", "a folder")
         check_cosigning(self.config["audit"], self.cut().sites)
         self.rules()
+        private = self.build(without(self.config["mechanism"], ("epsilon",))).private
         for name in self.parts:
             if "/" not in name:
-                self.model(name)
+                model = self.model(name)
+                if private and name in self.config["clients"]["models"]:
+                    check_speaker(model)
         student = self.config["student"]["model"]
         if self.student().weights() is None:
             raise BadInput(
@@ -162,9 +167,14 @@ class Run:
             seed=self.config["seed"],
             share=self.config["data"].get("validation") or 0.0,
             settings=self.site_settings,
+            opening=self._opening,
         )
         enrol_sites(self)
         self.keep(founded=True)
+
+    def _opening(self, settings: SiteSettings, train: Records) -> Mapping[str, Any]:
+        facts = facts_of(train, len(settings.space.classes))
+        return opening(settings, self.build(settings.mechanism), facts)
 
     def keep(self, *, founded: bool) -> None:
         """Writes `run.json`: what the configuration does not say, and if all sites are there."""
@@ -232,6 +242,7 @@ class Run:
             ),
             epsilon=config["budget"]["epsilon"],
             delta=config["budget"]["delta"],
+            plan_epsilon=config["mechanism"].get("epsilon"),
             mldsa=config["audit"]["mldsa"],
         )
 

@@ -308,6 +308,26 @@ def _check_together(configuration: Mapping[str, Any]) -> None:
                     "a mechanism that bounds what an answer tells: without one no budget holds",
                     f"add mechanism=<name>, or leave {group}.{key} out",
                 )
+        return
+    name = str(configuration["mechanism"].get("_target_", "")).rpartition(".")[2]
+    if configuration["budget"].get("epsilon") is None:
+        raise BadInput(
+            f"mechanism={name} and no budget",
+            "budget.epsilon, which a site's patients may spend at most, ever",
+            "for example budget.epsilon=4, or 1 where nothing speaks for more",
+        )
+    if not _is_none(configuration.get("gate")):
+        raise BadInput(
+            f"a gate with mechanism={name}",
+            "none: a gate reads records, and what it opens is not paid for",
+            "leave gate out",
+        )
+    if configuration["clients"].get("cohort") == "auto":
+        raise BadInput(
+            f"clients.cohort=auto with mechanism={name}",
+            "off: a private site trains in its own turn, once it has paid",
+            "leave clients.cohort out",
+        )
 
 
 def _is_none(part: Any) -> bool:

@@ -11,9 +11,9 @@ from typing import Final
 PACKAGE: Final = Path(__file__).resolve().parents[1]
 ROOMS: Final = ("audit/verify",)
 STUB: Final = '"""Only what verifies: the rest of fedkd is not in this file."""\n'
-MAIN: Final = '''"""Checks fedkd's logs and proofs; needs Python 3.11, cryptography, rfc8785, no more.
+MAIN: Final = '''"""Checks fedkd's logs and proofs; needs Python 3.11, cryptography and rfc8785.
 
-This file is a zip archive of plain Python, the same as in fedkd's repository: unpack and read it.
+A zip archive of plain Python, the same as in fedkd's repository: unpack and read it.
 SPDX-License-Identifier: Apache-2.0
 """
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,12 +66,17 @@ def deal(
     seed: int,
     share: float,
     settings: Callable[[int, str], SiteSettings],
+    opening: Callable[[SiteSettings, Records], Mapping[str, Any]],
 ) -> None:
-    """Founds one site for each part; `share` of its records judge its own model."""
+    """Founds one site for each part; `share` of its records judge its own model.
+
+    `opening` makes the opening record of a site's budget, from its settings and public facts.
+    """
     for number, (site, rows) in enumerate(sorted(dealt.sites.items())):
         records = dealt.private.take(rows)
         train, held = validation(records, share, stream(seed, site, 0, "validation"))
-        found_site(folder / site, settings(number, site), train, held)
+        told = settings(number, site)
+        found_site(folder / site, told, train, held, opening(told, train))
 
 
 def _check_name(site: str) -> None:

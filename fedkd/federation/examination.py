@@ -12,6 +12,7 @@ from fedkd.audit import Log
 from fedkd.data import Records
 from fedkd.distill.models.classifier import Classifier, LearningPlan
 from fedkd.federation.learning import CAME, Learner
+from fedkd.federation.paying import ledger_of
 from fedkd.federation.randomness import stream
 from fedkd.federation.site import Build, SiteFolder
 from fedkd.knowledge import Array
@@ -136,8 +137,19 @@ class SiteExaminer:
     def seconds(self) -> float:
         """Seconds that the site's models took to train, so far as they are still there."""
         with self.site.log(self.settings.name) as log:
-            entries = log.entries("train.local")
-            return float(sum(e.body["seconds"] for e in entries if e.body["run"] == self.run))
+            bodies = [e.said for e in log.entries("train.local") if e.said is not None]
+            return float(sum(it["seconds"] for it in bodies if it["run"] == self.run))
+
+    def spent(self) -> dict[str, float | None]:
+        """The epsilon that the site's patients have spent, under its own ledger, and the delta.
+
+        None for an open budget, in which nothing that is spent means anything.
+        """
+        with self.site.log(self.settings.name) as log:
+            ledger = ledger_of(log, self.settings.population)
+        if ledger.epsilon is None:
+            return {"epsilon": None, "delta": None}
+        return {"epsilon": ledger.spent(), "delta": ledger.delta}
 
     def row(self, test: Records, local: Array, now: Array) -> dict[str, Any]:
         """The site's figures, for its own model alone (`local` [N, C]) and as it is (`now`)."""

@@ -11,8 +11,10 @@ from fedkd.data import TableSchema
 from fedkd.distill import Gate, gated
 from fedkd.distill.generators.generator import Generator
 from fedkd.federation.learning import CAME, Learner, Learnt, Task
+from fedkd.federation.paying import Purse
 from fedkd.federation.randomness import stream
-from fedkd.federation.site import Build, SiteFolder, SiteSettings, Spec
+from fedkd.federation.site import Build, SiteFolder, SiteSettings, Spec, facts_of
+from fedkd.federation.speaking import Speaker, Speakers, check_speaker
 from fedkd.federation.witnessing import Desk, OtherHistory
 from fedkd.knowledge import (
     Array,
@@ -25,7 +27,7 @@ from fedkd.knowledge import (
     WrongDigest,
     check_distributions,
 )
-from fedkd.privacy import BudgetExhausted, Ledger, Mechanism, PublicFacts
+from fedkd.privacy import BudgetExhausted, Mechanism, PublicFacts
 from fedkd.wire import (
     Answer,
     Closed,
@@ -76,6 +78,7 @@ class Participant:
         self.settings: SiteSettings = site.settings()
         self.build = build
         self.learner = Learner(site, self.settings, build)
+        self.speakers = Speakers(site, self.settings)
         self._clock = clock
 
     def answer(self, letter: bytes) -> bytes:
@@ -128,13 +131,13 @@ class Participant:
         queries = self._queries(question)
         if question.lesson is not None:
             self._lesson(question)  # before anything is charged or trained
-        self._charge(question, log)
+        speaker = self._speak(question, log)
         learnt = self._learn(question, log)
         if question.closing:
             return self._send(
                 Closed(self.settings.name, question.run, question.round, question.key)
             )
-        body, released = self._release(question, queries, learnt)
+        body, released = self._release(question, queries, learnt, speaker)
         payload = self.site.keep_outgoing(body)
         log.append(
             f"{question.key}/release",
@@ -146,7 +149,7 @@ class Participant:
                 "queries": question.about,
                 "items": len(queries),
                 "kind": "distributions",
-                "model": learnt.digest,
+                "model": learnt.digest if speaker is None else speaker.digest,
                 "mechanism": self._mechanism().name,
                 "digest": released,
                 "payload": payload,
@@ -204,35 +207,59 @@ class Participant:
         _, queries = generator.pose(generator.init(origin.seed), None, question.size)
         return queries.expect(question.about)
 
-    def _charge(self, question: Question, log: Log) -> None:
+    def _speak(self, question: Question, log: Log) -> Speaker | None:
+        """Pays for the turn; where the mechanism trains a speaker, it is there afterwards."""
         mechanism = self._mechanism()
-        facts = PublicFacts(classes=len(self.settings.space.classes))
-        ledger = Ledger(self.settings.population, self.settings.epsilon, self.settings.delta)
-        ledger = ledger.replay(
-            entry.body["cost"]
-            for entry in log.entries("budget.charged")
-            if entry.body["population"] == self.settings.population
-        )
-        charges = {}
-        if log.entry(f"{question.run}/train/charge") is None:
-            charges[f"{question.run}/train/charge"] = mechanism.training_cost(facts)
-        if not question.closing and log.entry(f"{question.key}/charge") is None:
-            charges[f"{question.key}/charge"] = mechanism.answer_cost(facts, question.size)
+        kept = self.speakers.kept(question.run) if mechanism.private else None
+        purse = Purse(log, self.settings, mechanism, self.facts())
+        if mechanism.plan is not None:
+            check_speaker(self.learner.fresh)  # before anything is charged
         try:
-            for cost in charges.values():
-                ledger = ledger.charge(cost)
+            paid = purse.pay(question, trained=kept is not None)
         except BudgetExhausted as error:
             raise Refused(Reason.BUDGET_EXHAUSTED, str(error)) from None
-        for key, cost in charges.items():
-            log.append(
-                key,
-                "budget.charged",
-                {
-                    "population": self.settings.population,
-                    "cost": dict(cost),
-                    "question": question.key,
-                },
-            )
+        if paid is not None:
+            fresh, records = self.learner.fresh, self.learner.records
+            kept = self.speakers.train(question.run, paid.charge, paid.plan, fresh, records)
+        if kept is not None:
+            self._log_speaker(log, kept, purse)
+        return kept
+
+    def facts(self) -> PublicFacts:
+        """What the price of a turn may depend on."""
+        return facts_of(self.learner.records, len(self.settings.space.classes))
+
+    def _log_speaker(self, log: Log, speaker: Speaker, purse: Purse) -> None:
+        charged = log.entry(speaker.charge)
+        if charged is None:
+            raise KeyError(speaker.charge)
+        ledger = purse.ledger()
+        dp = {
+            **charged.body["plan"],
+            "relation": ledger.relation,
+            "filter": ledger.filter,
+            "order": ledger.order,
+            "delta": ledger.delta,
+            "charge": speaker.charge,
+            "noise": "reproducible, not private" if speaker.reproducible else "operating system",
+        }
+        log.append(
+            f"{speaker.run}/train/speaker",
+            "train.local",
+            {
+                "run": speaker.run,
+                "round": 0,
+                "inputs": [self.settings.dataset],
+                "lesson": None,
+                "parent": None,
+                "model": self.settings.model_name,
+                "output": speaker.digest,
+                "mechanism": self._mechanism().name,
+                "seconds": speaker.seconds,
+                "leave_with": None,
+                "dp": dp,
+            },
+        )
 
     def next_task(self, question: Question) -> Task | None:
         """The next model that this question wants trained, or None where all are there."""
@@ -279,7 +306,7 @@ class Participant:
                 "parent": learnt.parent,
                 "model": self.settings.model_name,
                 "output": learnt.digest,
-                "mechanism": self._mechanism().name,
+                "mechanism": "stays at home" if self._mechanism().private else "none",
                 "seconds": learnt.seconds,
                 "leave_with": learnt.leave_with,
                 "dp": None,
@@ -287,10 +314,13 @@ class Participant:
         )
 
     def _release(
-        self, question: Question, queries: QuerySet, learnt: Learnt
+        self, question: Question, queries: QuerySet, learnt: Learnt, speaker: Speaker | None
     ) -> tuple[bytes, Digest]:
-        speaker = self.learner.model(learnt.run, learnt.name)
-        probs = self._gated(speaker.probs(queries.inputs), queries, question.round)
+        if speaker is None:
+            speaks = self.learner.model(learnt.run, learnt.name)
+        else:  # nothing that read a record or a lesson otherwise has a say in an answer
+            speaks = self.speakers.model(speaker.run, self.learner.fresh)
+        probs = self._gated(speaks.probs(queries.inputs), queries, question.round)
         # By question, not by round: no two answers may ever share their noise.
         asked = f"{self.settings.name} {question.key}"
         rng = stream(self.settings.seed, asked, question.round, "release")

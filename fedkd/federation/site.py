@@ -24,6 +24,7 @@ from fedkd.federation.durable import (
 from fedkd.federation.exchange import Exchange
 from fedkd.knowledge import Array, BadInput, Digest, Space, WrongDigest, digest_of_bytes
 from fedkd.knowledge.digests import little_endian
+from fedkd.privacy import PublicFacts
 
 Spec: TypeAlias = Mapping[str, Any]
 """A part as a local yaml names it: `_target_` and keys."""
@@ -67,6 +68,7 @@ class SiteSettings:
     schema: Mapping[str, Any] | None = None
     epsilon: float | None = None
     delta: float | None = None
+    plan_epsilon: float | None = None
     mldsa: bool = False
 
     @property
@@ -157,10 +159,26 @@ class SiteFolder:
         return self.outbox / f"{digest.removeprefix('sha256:')}.bin"
 
 
+def facts_of(records: Records, classes: int) -> PublicFacts:
+    """What of a site's training records is public: how many patients there are."""
+    patients = len(records) if records.patients is None else len(np.unique(records.patients))
+    return PublicFacts(patients=max(1, patients), classes=classes)
+
+
 def found_site(
-    folder: Path, settings: SiteSettings, train: Records, validation: Records
+    folder: Path,
+    settings: SiteSettings,
+    train: Records,
+    validation: Records,
+    opening: Mapping[str, Any] | None = None,
 ) -> SiteFolder:
-    """Makes a site's folder and opens its log: what records it has, and what it may spend."""
+    """Makes a site's folder and opens its log: what records it has, and what it may spend.
+
+    `opening` is the opening record of its budget; without one the budget is open.
+    """
+    if opening is None:
+        opening = {"population": settings.population, "epsilon": None, "delta": None}
+        opening = {**opening, "rehearsal": settings.rehearsal}
     site = SiteFolder(folder)
     for directory in (folder, site.models, site.outbox, site.taught.folder):
         directory.mkdir(parents=True, exist_ok=True)
@@ -187,16 +205,9 @@ def found_site(
                 "rehearsal": settings.rehearsal,
             },
         )
-        log.append(
-            f"budget/{settings.population}",
-            "budget.opened",
-            {
-                "population": settings.population,
-                "epsilon": settings.epsilon,
-                "delta": settings.delta,
-                "rehearsal": settings.rehearsal,
-            },
-        )
+        budget = f"budget/{settings.population}"
+        if log.entry(budget) is None:  # a population's budget is opened once, whatever is planned
+            log.append(budget, "budget.opened", opening)
     write_json(folder / "site.json", settings.to_json())  # last: a folder without it is no site
     return site
 

@@ -1,6 +1,16 @@
 """What it costs: mechanisms, their price, and the ledger that covers it or refuses."""
 
-from fedkd.privacy.ledger import BudgetExhausted, Ledger
-from fedkd.privacy.mechanism import Cost, Mechanism, PublicFacts
+from fedkd.privacy.events import Cost
+from fedkd.privacy.filters import BudgetExhausted, NotChargeable
+from fedkd.privacy.ledger import Ledger
+from fedkd.privacy.mechanism import Mechanism, PublicFacts, TrainingPlan
 
-__all__ = ["BudgetExhausted", "Cost", "Ledger", "Mechanism", "PublicFacts"]
+__all__ = [
+    "BudgetExhausted",
+    "Cost",
+    "Ledger",
+    "Mechanism",
+    "NotChargeable",
+    "PublicFacts",
+    "TrainingPlan",
+]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedkd.audit.verify.cosignatures import Signature
+from fedkd.audit.verify import Refuted, Signature
 from tests.audit_verify.federation import NOW, RUN, Federation, Party, digest
 from tests.audit_verify.verdicts import (
     CANNOT_TELL,
@@ -282,6 +282,30 @@ def test_one_key_for_log_and_witness(federation: Federation, run: Path) -> None:
     site.witness = type(site.witness)(site.witness.name, site.witness.algorithm, site.key.seed)
     site.write(run / "audit")
     refuted(judged(run), "site-01", "one key as log and witness", "two keys")
+
+
+def test_a_log_without_entries_shows_nothing(tmp_path: Path) -> None:
+    refuted(judged(Party("site-01").write(tmp_path)), "site-01", "no entry", "log.opened")
+
+
+def test_a_checkpoint_that_says_more_is_not_relied_upon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins as it should; what follows is read as soon as somebody relies on it."""
+    monkeypatch.setattr("fedkd.audit.verify.logs.MOST_SIGNATURES", 1)
+    party = Party("site-01")
+    for number in range(4):
+        party.append("error.raised", {"run": RUN, "number": number})
+    path = party.write(tmp_path)
+    database = sqlite3.connect(path)
+    more = party.notes[1].to_bytes() + "\n— more AAAAAAA=\n".encode()
+    database.execute("UPDATE checkpoints SET note = ? WHERE size = 2", (more,))
+    database.commit()
+    database.close()
+    log = log_of(judged(path), "site-01").log
+    assert log.head(1).signatures
+    with pytest.raises(Refuted, match="checkpoint of size 2: found more than its text"):
+        log.head(2)
 
 
 def test_a_log_key_among_the_witness_keys(federation: Federation, run: Path) -> None:

@@ -153,6 +153,8 @@ def test_the_server_erases_of_a_run_that_ended(
     hand_over(server, folder)
     assert fedkd(["audit", "verify", str(folder)]) == 0
     assert "a side was erased under a rule" in capsys.readouterr().out
+    assert fedkd(["audit", "recompute", str(folder)]) == 3
+    assert "answers.admitted: found it closed or erased" in capsys.readouterr().err
 
 
 def test_nothing_is_erased_of_a_run_that_went_on_later(

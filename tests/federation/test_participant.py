@@ -298,15 +298,26 @@ def test_a_roll_call_is_answered_with_a_name_and_a_version(run: Run, site: Path)
 # The budget.
 
 
-def test_a_bounded_budget_covers_no_answer_without_a_mechanism(run: Run, site: Path) -> None:
-    write_json(site / "site.json", {**read_json(site / "site.json"), "epsilon": 1.0, "delta": 1e-5})
+BOUNDED = ["mechanism=dp_training", "budget.epsilon=2"]
+
+
+def without_mechanism(site: Path) -> Path:
+    """The site, its budget as it was opened, and a mechanism that bounds nothing."""
+    none = {"_target_": "fedkd.privacy.mechanisms.none.none"}
+    write_json(site / "site.json", {**read_json(site / "site.json"), "mechanism": none})
+    return site
+
+
+def test_a_bounded_budget_covers_no_answer_without_a_mechanism(tmp_path: Path) -> None:
+    run = founded(tmp_path / "run", *BOUNDED)
+    site = without_mechanism(run.sites["site-01"])
     refused(Reason.BUDGET_EXHAUSTED, site, run, question(run))
 
 
 def test_a_run_in_which_every_budget_is_exhausted_ends_without_a_quorum(tmp_path: Path) -> None:
-    run = founded(tmp_path / "run")
+    run = founded(tmp_path / "run", *BOUNDED)
     for path in run.sites.values():
-        write_json(path / "site.json", {**read_json(path / "site.json"), "epsilon": 1.0})
+        without_mechanism(path)
     with pytest.raises(NoQuorum) as told:
         conducted(run)
     assert "found 0 answers, expected at least 2 of 3" in str(told.value)

@@ -133,7 +133,9 @@ def every_key():
         for name in options(group):
             if name in ("synthetic", "mismatched", "minimum_subtracted"):
                 continue
-            keys |= set(known_keys(compose([f"{group}={name}"])))
+            private = group == "mechanism" and name != "none"
+            budget = ["budget.epsilon=1"] if private else []
+            keys |= set(known_keys(compose([f"{group}={name}", *budget])))
     return keys
 
 

@@ -74,9 +74,8 @@ class Header:
         what = f"header of entry {self.sequence}"
         if not 0 <= self.sequence <= _MOST_SEQUENCE:
             raise Malformed(what, str(self.sequence), "a sequence from 0 to 2^53 - 1")
-        for name, text in (("type", self.type), ("actor", self.actor)):
-            if not text:
-                raise Malformed(what, f"an empty {name}", "a name")
+        if not self.type or not self.actor:
+            raise Malformed(what, f"an empty {'actor' if self.type else 'type'}", "a name")
         if _TIME.fullmatch(self.time) is None:
             raise Malformed(what, f"time {shown(self.time)}", "RFC 3339 in UTC, as ...T12:00:00Z")
         checked_digest(self.commitment, what)

@@ -46,6 +46,10 @@ def _bench_of(name: str) -> Bench:
         from fedkd.cli.bench.simulate import simulate
 
         return simulate
+    if name == "audit":
+        from fedkd.cli.bench.audit import audit
+
+        return audit
     from fedkd.cli.bench.scale import scale
 
     return scale

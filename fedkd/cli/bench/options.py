@@ -66,6 +66,19 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
         "sites": _whole(1000, 1, 1200),  # of 1,200 records
         "rounds": _whole(200, 1, 9_999),
     },
+    "audit": {
+        "parts": Option(
+            ["append", "verify", "run"],
+            _listed(_one_of("append", "verify", "run")),
+            "parts such as append,verify,run",
+        ),
+        "appends": _whole(10_000, 1, 1_000_000),
+        # Entries in a turn: enough of them to hold SQLite's own pauses.
+        "block": _whole(250, 1, 1_000_000),
+        "entries": _whole(100_000, 2, 10_000_000),
+        # As in `simulate`: epochs follow from the seconds.
+        "seconds": Option(20.0, _within(0.1, 800, float), "seconds from 0.1 to 800"),
+    },
 }
 """By the name of the comparison."""
 

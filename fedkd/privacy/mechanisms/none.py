@@ -1,16 +1,17 @@
 """Protects nobody: answers leave as the model gives them. NOT PRIVATE, and said everywhere."""
 
 from fedkd.knowledge import Array
-from fedkd.privacy.mechanism import Cost, Mechanism, PublicFacts, Rng
+from fedkd.privacy.events import Cost
+from fedkd.privacy.mechanism import Mechanism, PublicFacts, Rng, TrainingPlan
 
-NON_PRIVATE: Cost = {"event": "NonPrivateDpEvent"}
-"""What dp_accounting calls the cost of a release without protection: epsilon is infinite."""
+NON_PRIVATE: Cost = {"event": "NonPrivate"}
+"""What dp_accounting calls NonPrivateDpEvent: epsilon is infinite."""
 
 
 def none() -> Mechanism:
     """No protection: every new question costs everything, and only an open budget covers it."""
 
-    def training_cost(facts: PublicFacts) -> Cost:
+    def training_cost(facts: PublicFacts, plan: TrainingPlan | None) -> Cost:
         return NON_PRIVATE
 
     def answer_cost(facts: PublicFacts, queries: int) -> Cost:
@@ -19,4 +20,6 @@ def none() -> Mechanism:
     def release(said: Array, rng: Rng) -> Array:
         return said
 
-    return Mechanism("none", False, training_cost, answer_cost, release)
+    return Mechanism(
+        "none", False, "gdp", "patient", None, None, training_cost, answer_cost, release
+    )

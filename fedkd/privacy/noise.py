@@ -1,0 +1,216 @@
+"""Draws privacy noise: from the operating system for patients, from a seed for a rehearsal."""
+
+import decimal
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+import numpy as np
+
+from fedkd.knowledge import Array, BadInput
+
+# N numbers.
+
+Bits: TypeAlias = Callable[[int], bytes]
+"""How many -> that many random bytes."""
+
+AT_ONCE = 2**15
+"""Numbers that are made in one go: what lies between stays in the cache."""
+DOUBT = 2.0**-30
+"""Where a draw is closer than this to its threshold, float64 does not decide.
+
+Twice what float64 can be wrong by here is below 2^-38 (see `_happens`).
+"""
+LARGEST_VARIANCE = 2**80
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSource:
+    """Where noise comes from; called with a number it gives that many standard normals, float64.
+
+    `reproducible` noise can be drawn again by whoever has the seed: it protects nobody.
+    """
+
+    normals: Callable[[int], Array]
+    bits: Bits
+    reproducible: bool
+
+    def __call__(self, count: int) -> Array:
+        """Independent standard normal numbers [N], float64."""
+        return self.normals(count)
+
+    def uniforms(self, count: int) -> Array:
+        """Independent numbers [N], uniform in [0, 1) in steps of 2^-53, float64."""
+        return _uniforms(self.bits, count)
+
+    def discrete_gaussians(self, variance: Fraction | int | float, count: int) -> Array:
+        """Independent whole numbers [N], int64, exactly as `discrete_gaussian` says."""
+        return discrete_gaussian(variance, count, self.bits)
+
+
+def system_noise() -> NoiseSource:
+    """Noise from the operating system's cryptographic generator, and from nothing else.
+
+    There is no seed, and nothing is kept that a fork or a copy of this process could repeat. A
+    normal number here is half the sum of four (`hardened`): about 0.3 s for a million.
+    """
+    return NoiseSource(lambda count: hardened(os.urandom, count), os.urandom, reproducible=False)
+
+
+def rehearsal_noise(rng: np.random.Generator) -> NoiseSource:
+    """Noise that can be drawn again from `rng`'s seed: for rehearsals, NOT PRIVATE.
+
+    Distributed as the system's; its normal numbers are numpy's, which are cheaper.
+    """
+    return NoiseSource(rng.standard_normal, rng.bytes, reproducible=True)
+
+
+# Normal numbers ------------------------------------------------------------------------------
+
+
+def hardened(bits: Bits, count: int) -> Array:
+    """Standard normal numbers [N], each half the sum of four by Box and Muller (1958).
+
+    Floating-point noise takes some values and not others, so that the last bits of a sum can
+    tell what it was added to (Mironov, 2012, for Laplace noise; Jin et al., 2022, 2112.05307, for
+    normal noise). A sum of several draws comes about in so many ways that this becomes hard to
+    use (Holohan and Braghin, 2021, 2107.10138, section 5.1). It is a defence and no proof: where
+    numbers may be whole, take `discrete_gaussian`. No draw is further than 17.2 from zero, where
+    a normal number would be with probability 6e-66.
+    """
+    parts = []
+    for start in range(0, count, AT_ONCE):
+        now = min(AT_ONCE, count - start)
+        four = _box_muller(bits, 4 * now).reshape(4, now)
+        parts.append(four.sum(axis=0) / 2)
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _box_muller(bits: Bits, count: int) -> Array:
+    # `count` is even.
+    half = count // 2
+    uniform = _uniforms(bits, count)
+    radius = np.sqrt(-2.0 * np.log1p(-uniform[:half]))  # 1 - u lies in (0, 1]
+    angle = 2.0 * np.pi * uniform[half:]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+def _uniforms(bits: Bits, count: int) -> Array:
+    steps: Array = (_words(bits, count) >> np.uint64(11)).astype(np.float64)
+    return steps * 2.0**-53
+
+
+def _words(bits: Bits, count: int) -> Array:
+    return np.frombuffer(bits(8 * count), dtype=np.uint64)
+
+
+# Whole numbers -------------------------------------------------------------------------------
+
+
+def discrete_gaussian(variance: Fraction | int | float, count: int, bits: Bits) -> Array:
+    """Whole numbers x [N], int64, each with probability proportional to exp(-x^2 / 2 variance).
+
+    Canonne, Kamath and Steinke, 2020, 2004.00010, algorithms 1 to 3, for all numbers at once and
+    exactly: a comparison of a uniform number with a probability is decided in float64 only where
+    float64 cannot be wrong, and with as many more bits as it takes where it might be. Added to a
+    whole number of sensitivity s it is (s^2 / 2 variance)-zCDP (their theorem 4); it is not
+    Gaussian DP. `variance` is taken as the fraction that it is, and lies in (0, 2^80].
+    """
+    if not (math.isfinite(variance) and 0 < variance <= LARGEST_VARIANCE):
+        raise BadInput(f"variance={variance}", "a number above 0, at most 2^80")
+    exact = Fraction(variance)
+    scale = math.isqrt(math.floor(exact)) + 1  # floor of the deviation, and one: their t
+    found: list[Array] = []
+    lacking = count
+    while lacking > 0:
+        drawn = discrete_laplace(scale, 2 * lacking + 8, bits)
+        kept = drawn[_is_gaussian(drawn, exact, scale, bits)][:lacking]
+        found.append(kept)
+        lacking -= len(kept)
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+def discrete_laplace(scale: int, tries: int, bits: Bits) -> Array:
+    """Whole numbers x, int64, each with probability proportional to exp(-|x| / scale).
+
+    Algorithm 2 of 2004.00010: what is left of `tries` tries, more than a third of them.
+    """
+    rest = _below(scale, tries, bits)
+    taken = _happens(rest / scale, lambda place: Fraction(int(rest[place]), scale), bits)
+    rest = rest[taken]
+    whole = np.zeros(len(rest), dtype=np.int64)
+    going = np.arange(len(rest))
+    while len(going):
+        going = going[_happens(np.ones(len(going)), lambda place: Fraction(1), bits)]
+        whole[going] += 1
+    size = rest + scale * whole
+    negative = (_words(bits, len(size)) & np.uint64(1)).astype(bool)
+    signed = np.where(negative, -size, size)
+    kept: Array = signed[~(negative & (size == 0))]  # zero has one sign
+    return kept
+
+
+def _is_gaussian(drawn: Array, variance: Fraction, scale: int, bits: Bits) -> Array:
+    # Algorithm 3: kept with probability exp(-(|x| - variance / t)^2 / (2 variance)).
+    nearly = float(variance)
+    size = np.abs(drawn)
+
+    def exact(place: int) -> Fraction:
+        return (int(size[place]) - variance / scale) ** 2 / (2 * variance)
+
+    return _happens((size - nearly / scale) ** 2 / (2 * nearly), exact, bits)
+
+
+def _below(bound: int, count: int, bits: Bits) -> Array:
+    # Uniform whole numbers [N] in 0 ... bound - 1, int64: words too large are drawn again.
+    mask = np.uint64(2 ** (bound - 1).bit_length() - 1)
+    found = _words(bits, count) & mask
+    high = np.flatnonzero(found >= np.uint64(bound))
+    while len(high):
+        found[high] = _words(bits, len(high)) & mask
+        high = high[found[high] >= np.uint64(bound)]
+    return found.astype(np.int64)
+
+
+def _happens(nearly: Array, exactly: Callable[[int], Fraction], bits: Bits) -> Array:
+    """Events [N], bool, of probability exp(-gamma): gamma `nearly` in float64, and `exactly`.
+
+    A word w decides whether a uniform number in [w, w + 1) 2^-64 lies below the probability.
+    Float64 makes at most 2^-53 of the word's value, and of gamma, whose error is below 2^-39
+    where exp(-gamma) is above `DOUBT`, an error of the probability below that.
+    """
+    words = _words(bits, len(nearly))
+    drawn, chance = words * 2.0**-64, np.exp(-nearly)
+    happens: Array = drawn < chance
+    for place in np.flatnonzero(np.abs(drawn - chance) <= DOUBT):
+        happens[place] = _happens_exactly(int(words[place]), exactly(int(place)), bits)
+    return happens
+
+
+def _happens_exactly(word: int, gamma: Fraction, bits: Bits) -> bool:
+    if gamma == 0:
+        return True
+    length = 64
+    while True:
+        if gamma < length:
+            low, high = _exp_of_minus(gamma, digits=length // 3 + 10)
+            if Fraction(word + 1, 2**length) <= low:
+                return True
+            if Fraction(word, 2**length) >= high:
+                return False
+        elif word > 0:  # exp(-gamma) < 2^-length, which is at most what was drawn
+            return False
+        word = word << 64 | int.from_bytes(bits(8), "big")
+        length += 64
+
+
+def _exp_of_minus(gamma: Fraction, digits: int) -> tuple[Fraction, Fraction]:
+    # Between which exp(-gamma) lies: decimal rounds a quotient and an exponential correctly.
+    with decimal.localcontext(decimal.Context(prec=digits)):
+        quotient = decimal.Decimal(gamma.numerator) / decimal.Decimal(gamma.denominator)
+        value = Fraction((-quotient).exp())
+    slack = (gamma + 2) * Fraction(1, 10 ** (digits - 1))
+    return value * (1 - slack), value * (1 + slack)

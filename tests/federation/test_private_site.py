@@ -1,0 +1,238 @@
+"""A site under a mechanism: what is paid, when, for what, and what may ever steer an answer."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedkd.audit import Log
+from fedkd.cli.run import Run
+from fedkd.federation import speaking
+from fedkd.federation.durable import read_arrays, read_json, write_arrays
+from fedkd.federation.participant import open_participant
+from fedkd.federation.paying import ledger_of
+from fedkd.federation.site import SiteFolder
+from fedkd.knowledge import BadInput, Distributions
+from fedkd.wire import Answer, Closed, Message, Reason, Refusal, decode, encode
+from tests.federation.small import Wiretap, conducted, finished, founded, question
+
+PRIVATE = ["mechanism=dp_training", "mechanism.steps=5", "budget.epsilon=2"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A founded private federation. Nobody may change it."""
+    return founded(tmp_path_factory.mktemp("private") / "run", *PRIVATE)
+
+
+@pytest.fixture
+def site(run: Run, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run.sites["site-01"], tmp_path / "site-01"))
+
+
+def said(folder: Path, run: Run, **changes: Any) -> Message:
+    body = open_participant(folder, run.build).answer(encode(question(run, **changes)))
+    return decode(body, 1 << 20)
+
+
+def probs(message: Message) -> Any:
+    assert isinstance(message, Answer)
+    return message.coded["probs"]
+
+
+def entries(folder: Path, type: str) -> list[dict[str, Any]]:
+    with SiteFolder(folder).log("site-01") as log:
+        return [dict(entry.body) for entry in log.entries(type)]
+
+
+def spent(folder: Path) -> float:
+    with SiteFolder(folder).log("site-01") as log:
+        (opened,) = log.entries("budget.opened")
+        return ledger_of(log, opened.body["population"]).spent()
+
+
+def uniform(run: Run, about: str) -> Distributions:
+    return Distributions(np.full((12, 10), 0.1, dtype=np.float32), about)
+
+
+def test_training_is_paid_before_it_happens_and_answers_are_free(run: Run, site: Path) -> None:
+    assert isinstance(said(site, run), Answer)
+    training, answer = entries(site, "budget.charged")
+    assert training["cost"]["event"] == "SelfComposed"
+    assert training["plan"]["steps"] == 5
+    assert training["plan"]["patients"] == len(SiteFolder(site).train())
+    assert answer["cost"] == {"event": "NoOp"}
+    with SiteFolder(site).log("site-01") as log:
+        told = [entry.type for entry in log.entries()][4:]
+    assert told[:3] == ["budget.charged", "budget.charged", "train.local"]
+    speaker, resident = entries(site, "train.local")
+    assert (speaker["mechanism"], resident["mechanism"]) == ("dp_training", "stays at home")
+    assert speaker["dp"]["filter"] == "gdp"
+    assert speaker["dp"]["noise"] == "reproducible, not private"
+    assert entries(site, "release.outputs")[0]["model"] == speaker["output"]
+    assert 1.99 < spent(site) <= 2.0
+
+
+def test_more_questions_cost_nothing_more(run: Run, site: Path) -> None:
+    first = said(site, run)
+    before = spent(site)
+    about = question(run).about
+    for number in (2, 3):
+        assert isinstance(said(site, run, round=number, lesson=uniform(run, about)), Answer)
+    assert spent(site) == before
+    assert len(entries(site, "train.local")) == 1 + 3  # one speaker, a resident each round
+    np.testing.assert_array_equal(probs(said(site, run)), probs(first))
+
+
+def test_no_lesson_record_or_resident_steers_an_answer(
+    run: Run, site: Path, tmp_path: Path
+) -> None:
+    """The speaker is there; then everything else at the site is changed. It says the same."""
+    first = probs(said(site, run))
+    other = Path(shutil.copytree(site, tmp_path / "other" / "site-01"))
+    train = read_arrays(other / "train.npz")
+    labels = np.roll(train["labels"], 1)
+    write_arrays(other / "train.npz", {**train, "inputs": train["inputs"] * 0, "labels": labels})
+    validation = read_arrays(other / "validation.npz")
+    write_arrays(other / "validation.npz", {n: a[:1] for n, a in validation.items()})
+    about = question(run).about
+    lesson = uniform(run, about)
+    again = probs(said(other, run, round=2, lesson=lesson))
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(probs(said(site, run, round=2, lesson=lesson)), first)
+    assert entries(site, "train.local")[-1]["output"] != entries(other, "train.local")[-1]["output"]
+
+
+def test_a_speaker_is_what_the_private_training_made_and_nothing_else(
+    run: Run, site: Path, tmp_path: Path
+) -> None:
+    """Whatever the records are, a speaker under this much noise says nearly the same."""
+    first = said(site, run)
+    kept = read_json(site / "speakers" / f"{run.id}.json")
+    assert kept["digest"] == entries(site, "release.outputs")[0]["model"]
+    weights = site / "speakers" / f"{run.id}.safetensors"
+    body = bytearray(weights.read_bytes())
+    body[-1] ^= 1
+    weights.write_bytes(bytes(body))
+    assert said(site, run, round=2) == Refusal("site-01", run.id, 2, Reason.FAILED)
+    np.testing.assert_array_equal(probs(said(site, run)), probs(first))  # as it was released
+
+
+def test_a_crash_in_training_is_paid_again_or_the_site_is_out(
+    run: Run, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(BaseException):
+        pass
+
+    def dies(*_: Any) -> None:
+        raise Died
+
+    monkeypatch.setattr(speaking, "train_privately", dies)
+    with pytest.raises(Died):
+        said(site, run)
+    monkeypatch.undo()
+    assert 1.99 < spent(site) <= 2.0, "it was paid before it began"
+    assert said(site, run) == Refusal("site-01", run.id, 1, Reason.BUDGET_EXHAUSTED)
+    assert not (site / "speakers" / f"{run.id}.json").exists()
+    assert not entries(site, "release.outputs")
+
+
+def test_a_plan_for_half_may_be_tried_again_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = founded(tmp_path / "run", *PRIVATE, "mechanism.epsilon=0.8")
+    site = run.sites["site-01"]
+
+    class Died(BaseException):
+        pass
+
+    def dies(*_: Any) -> None:
+        raise Died
+
+    monkeypatch.setattr(speaking, "train_privately", dies)
+    with pytest.raises(Died):
+        said(site, run)
+    monkeypatch.undo()
+    once = spent(site)
+    assert once == pytest.approx(0.8, rel=1e-3)
+    assert isinstance(said(site, run), Answer)
+    assert once < spent(site) <= 2.0
+    assert [body["cost"]["event"] for body in entries(site, "budget.charged")] == [
+        "SelfComposed", "NoOp", "SelfComposed",
+    ]  # fmt: skip
+
+
+def test_an_exhausted_budget_ends_a_site_and_the_others_go_on(tmp_path: Path) -> None:
+    run = founded(tmp_path / "run", *PRIVATE)
+    with SiteFolder(run.sites["site-02"]).log("site-02") as log:
+        (opened,) = log.entries("budget.opened")
+        population = opened.body["population"]
+        cost = {"event": "Gaussian", "noise_multiplier": 1.0}
+        body = {"population": population, "cost": cost, "question": "an earlier run's"}
+        log.append("earlier", "budget.charged", body)
+    grid = Wiretap(run)
+    finished(run, grid)
+    rows = {row["site"]: row for row in read_json(run.folder / "summary.json")["clients"]}
+    refused = "refused: budget_exhausted"
+    assert {told["reason"] for told in rows["site-02"]["left_out"]} == {refused}
+    for other in ("site-01", "site-03"):
+        assert not rows[other]["left_out"]
+        assert 0 < rows[other]["epsilon"] <= 2.0
+        assert 0 < rows[other]["delta"] <= 1e-5
+
+
+def test_two_runs_of_one_population_share_its_budget(tmp_path: Path) -> None:
+    lasting = f"sites.dir={tmp_path / 'sites'}"
+    first = founded(tmp_path / "one", *PRIVATE, lasting, "mechanism.epsilon=1.9")
+    conducted(first)
+    second = founded(tmp_path / "two", *PRIVATE, lasting, "mechanism.epsilon=1.9", "rounds=1")
+    state = conducted(second)
+    assert not state.left_out, "what is left pays a noisier training"
+    for name, folder in second.sites.items():
+        with Log(folder / "log.sqlite", name) as log:
+            assert len(list(log.entries("budget.opened"))) == 1
+            ledger = ledger_of(log, name)
+            plans = [it.body["plan"] for it in log.entries("budget.charged") if "plan" in it.body]
+            noise = [it.body["dp"]["noise"] for it in log.entries("train.local") if it.body["dp"]]
+        assert ledger.spent() <= 2.0
+        assert plans[1]["noise_multiplier"] > plans[0]["noise_multiplier"]
+        assert noise == ["operating system"] * 2  # a lasting population is no rehearsal
+
+
+def test_the_same_seed_gives_the_same_rehearsal(tmp_path: Path) -> None:
+    students = []
+    for name in ("one", "two"):
+        run = founded(tmp_path / name, *PRIVATE)
+        finished(run, Wiretap(run))
+        students.append((run.folder / "student.safetensors").read_bytes())
+    assert students[0] == students[1]
+
+
+def test_a_closing_question_makes_nobody_pay_for_an_answer(run: Run, site: Path) -> None:
+    said(site, run)
+    count = len(entries(site, "budget.charged"))
+    lesson = uniform(run, question(run).about)
+    assert isinstance(said(site, run, round=2, closing=True, lesson=lesson), Closed)
+    assert len(entries(site, "budget.charged")) == count
+
+
+WRONG = {
+    "clients.models=[random_forest]": "gradients",
+    "clients.cohort=auto": "off",
+    "budget.delta=0.1": "below 1/",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_what_cannot_be_private_is_refused_before_anything_is_read(
+    words: str, tmp_path: Path
+) -> None:
+    with pytest.raises((BadInput, ValueError), match=WRONG[words]):
+        founded(tmp_path / "run", *PRIVATE, *words.split())
+
+
+def test_a_mechanism_without_a_budget_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"budget\.epsilon"):
+        founded(tmp_path / "run", "mechanism=dp_training")

@@ -1,0 +1,262 @@
+"""Noise: the right distribution, whole numbers exactly, and a source that says what it is."""
+
+import hashlib
+import math
+import os
+from collections import Counter
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from fedkd.knowledge import BadInput
+from fedkd.privacy import noise
+from fedkd.privacy.noise import (
+    discrete_gaussian,
+    discrete_laplace,
+    hardened,
+    rehearsal_noise,
+    system_noise,
+)
+
+BY_CHANCE = 1e-4
+"""How often a right sampler may fail one of these tests, were the bits drawn anew."""
+
+
+def fixed(name: str) -> Callable[[int], bytes]:
+    """Bits that are the same each time: a hash in counter mode."""
+    counter = iter(range(10**9))
+
+    def bits(count: int) -> bytes:
+        return hashlib.shake_128(f"{name} {next(counter)}".encode()).digest(count)
+
+    return bits
+
+
+# Sources ------------------------------------------------------------------------------------
+
+
+def test_the_systems_noise_comes_from_the_operating_system_alone(monkeypatch) -> None:
+    source = system_noise()
+    assert not source.reproducible
+    asked: list[int] = []
+    bits = fixed("stand-in")
+    monkeypatch.setattr(os, "urandom", lambda count: asked.append(count) or bits(count))
+    source = system_noise()
+    state = np.random.get_state()[1].tolist()
+    first, second = source(100), source(100)
+    assert not np.array_equal(first, second)
+    assert sum(asked) >= 2 * 4 * 100 * 8  # four draws of 64 bits for each number
+    assert np.random.get_state()[1].tolist() == state
+    np.random.seed(0)
+    assert not np.array_equal(system_noise()(10), system_noise()(10))
+
+
+def test_a_rehearsal_says_that_it_can_be_drawn_again() -> None:
+    one, other = (rehearsal_noise(np.random.default_rng(3)) for _ in range(2))
+    assert one.reproducible
+    assert np.array_equal(one(50), other(50))
+    assert np.array_equal(one.uniforms(50), other.uniforms(50))
+    assert np.array_equal(one.discrete_gaussians(4, 50), other.discrete_gaussians(4, 50))
+    assert not np.array_equal(one(50), rehearsal_noise(np.random.default_rng(4))(50))
+
+
+@pytest.mark.parametrize("make", [system_noise, lambda: rehearsal_noise(np.random.default_rng(1))])
+def test_every_source_gives_as_many_numbers_as_asked(make) -> None:
+    source = make()
+    for count in (0, 1, 2, 3, 1000):
+        for drawn in (source(count), source.uniforms(count)):
+            assert drawn.shape == (count,)
+            assert drawn.dtype == np.float64
+            assert np.isfinite(drawn).all()
+        whole = source.discrete_gaussians(9, count)
+        assert whole.shape == (count,)
+        assert whole.dtype == np.int64
+
+
+# Normal numbers -----------------------------------------------------------------------------
+
+
+def test_hardened_numbers_are_standard_normal() -> None:
+    drawn = hardened(fixed("normal"), 200_000)
+    assert stats.kstest(drawn, "norm").pvalue > BY_CHANCE
+    assert abs(drawn.std() - 1) < 4 / math.sqrt(2 * len(drawn))
+    assert abs(stats.kurtosis(drawn)) < 4 * math.sqrt(24 / len(drawn))
+    tail = (np.abs(drawn) > 3).mean()
+    assert abs(tail / 0.0026998 - 1) < 4 / math.sqrt(0.0027 * len(drawn))
+
+
+def test_hardened_numbers_are_independent() -> None:
+    drawn = hardened(fixed("pairs"), 2**17)
+    half = len(drawn) // 2
+    for one, other in (
+        (drawn[:-1], drawn[1:]),
+        (drawn[:half], drawn[half:]),
+        (drawn[: half // 2], drawn[half // 2 : half]),  # where sine and cosine might meet again
+    ):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 5 / math.sqrt(len(one))
+        assert abs(np.corrcoef(one**2, other**2)[0, 1]) < 5 / math.sqrt(len(one))
+
+
+def test_a_number_is_half_the_sum_of_four() -> None:
+    count = 7
+    four = noise._box_muller(fixed("four"), 4 * count).reshape(4, count)
+    assert np.array_equal(hardened(fixed("four"), count), four.sum(axis=0) / 2)
+
+
+@pytest.mark.parametrize("byte", [b"\x00", b"\xff"])
+def test_extreme_bits_give_finite_numbers(byte) -> None:
+    drawn = hardened(lambda count: byte * count, 4)
+    assert np.isfinite(drawn).all()
+    assert np.abs(drawn).max() < 17.2
+
+
+def test_uniform_numbers_stay_below_one_and_fill_their_range() -> None:
+    source = noise.NoiseSource(np.zeros, fixed("uniform"), True)
+    drawn = source.uniforms(100_000)
+    assert stats.kstest(drawn, "uniform").pvalue > BY_CHANCE
+    top = noise.NoiseSource(np.zeros, lambda count: b"\xff" * count, True)
+    assert float(top.uniforms(1)[0]) == 1 - 2.0**-53
+
+
+# Whole numbers ------------------------------------------------------------------------------
+
+
+def masses(weight: Callable[[int], float], reach: int) -> dict[int, float]:
+    weights = {x: weight(x) for x in range(-reach, reach + 1)}
+    total = sum(weights.values())
+    return {x: weight / total for x, weight in weights.items()}
+
+
+def gaussian_masses(variance: float) -> dict[int, float]:
+    reach = math.ceil(12 * math.sqrt(variance)) + 2
+    return masses(lambda x: math.exp(-(x**2) / (2 * variance)), reach)
+
+
+def chi_square(drawn: np.ndarray, expected: dict[int, float]) -> float:
+    """The probability of as bad a fit; rare values are put together."""
+    counts = Counter(drawn.tolist())
+    assert set(counts) <= set(expected)
+    common = [x for x, mass in expected.items() if mass * len(drawn) >= 10]
+    found = [counts[x] for x in common]
+    share = [expected[x] for x in common]
+    rest = 1 - sum(share)
+    if rest * len(drawn) >= 5:
+        found.append(len(drawn) - sum(found))
+        share.append(rest)
+    total = sum(found)
+    wanted = [total * one / sum(share) for one in share]
+    return float(stats.chisquare(found, wanted).pvalue)
+
+
+VARIANCES = [Fraction(1, 10), Fraction(1, 3), 1, 2.5, Fraction(81, 4), 400]
+
+
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_whole_noise_has_the_discrete_gaussians_probabilities(variance) -> None:
+    drawn = discrete_gaussian(variance, 60_000, fixed(f"gaussian {variance}"))
+    assert chi_square(drawn, gaussian_masses(float(variance))) > BY_CHANCE
+
+
+@pytest.mark.parametrize("variance", [2.0**20, 2.0**41, 2.0**79])
+def test_wide_whole_noise_is_as_good_as_normal(variance) -> None:
+    drawn = discrete_gaussian(variance, 20_000, fixed(f"wide {variance}")).astype(float)
+    spread = (drawn + np.random.default_rng(0).uniform(-0.5, 0.5, len(drawn))) / math.sqrt(variance)
+    assert stats.kstest(spread, "norm").pvalue > BY_CHANCE
+
+
+@pytest.mark.parametrize("scale", [1, 2, 7, 64])
+def test_what_it_is_made_from_is_discrete_laplace(scale) -> None:
+    drawn = discrete_laplace(scale, 60_000, fixed(f"laplace {scale}"))
+    expected = masses(lambda x: math.exp(-abs(x) / scale), 60 * scale)
+    assert chi_square(drawn, expected) > BY_CHANCE
+    # Kept: of the tries with x = u + t v, those that pass exp(-u / t), less one of two zeros.
+    passing = sum(math.exp(-u / scale) for u in range(scale)) / scale
+    zero = (1 - math.exp(-1)) / scale / 2  # u = 0 and v = 0, with a minus
+    kept = passing - zero
+    error = math.sqrt(kept * (1 - kept) / 60_000)
+    assert abs(len(drawn) / 60_000 - kept) < 4 * error
+
+
+@pytest.mark.parametrize("variance", [0.5, 3.0, 100.0, 1e4])
+def test_as_many_are_rejected_as_the_paper_says(variance) -> None:
+    # Canonne, Kamath and Steinke (2020), algorithm 3: the probability of keeping a candidate.
+    scale = math.isqrt(math.floor(variance)) + 1
+    laplace = masses(lambda x: math.exp(-abs(x) / scale), 60 * scale)
+    expected = sum(
+        mass * math.exp(-((abs(x) - variance / scale) ** 2) / (2 * variance))
+        for x, mass in laplace.items()
+    )
+    bits = fixed(f"rejected {variance}")
+    candidates = discrete_laplace(scale, 60_000, bits)
+    kept = noise._is_gaussian(candidates, Fraction(variance), scale, bits).mean()
+    assert abs(kept - expected) < 4 * math.sqrt(expected * (1 - expected) / len(candidates))
+    assert expected > 0.25
+
+
+@pytest.mark.parametrize("variance", [Fraction(1, 7), 1, 2.5, 12345.678, 2.0**60])
+def test_deciding_everything_exactly_changes_no_draw(variance, monkeypatch) -> None:
+    quick = discrete_gaussian(variance, 300, fixed("exact"))
+    monkeypatch.setattr(noise, "DOUBT", 2.0)
+    assert np.array_equal(quick, discrete_gaussian(variance, 300, fixed("exact")))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    gamma=st.fractions(min_value=Fraction(1, 10**6), max_value=60),
+    offset=st.integers(-3, 3),
+)
+def test_close_calls_are_decided_as_with_any_number_of_digits(gamma, offset) -> None:
+    low, high = noise._exp_of_minus(gamma, digits=60)
+    assert low < high
+    assert high - low < Fraction(1, 10**55)
+    word = math.floor(low * 2**64) + offset
+    if not 0 <= word < 2**64:
+        return
+    happens = noise._happens_exactly(word, gamma, fixed("more"))
+    if offset:  # the word alone decides
+        assert happens == (offset < 0)
+
+
+def test_an_event_that_is_certain_happens_and_one_that_is_hopeless_does_not() -> None:
+    bits = fixed("sure")
+    assert noise._happens_exactly(2**64 - 1, Fraction(0), bits)
+    assert not noise._happens_exactly(1, Fraction(10**30), bits)
+    assert not noise._happens_exactly(0, Fraction(10**30), bits)
+    top = noise._happens(np.zeros(5), lambda place: Fraction(0), lambda count: b"\xff" * count)
+    assert top.all()
+
+
+@pytest.mark.parametrize("bound", [1, 2, 3, 5, 8, 100, 2**40 + 1])
+def test_whole_numbers_below_a_bound_are_uniform(bound) -> None:
+    drawn = noise._below(bound, 20_000, fixed(f"below {bound}"))
+    assert drawn.min() >= 0
+    assert drawn.max() < bound
+    if bound <= 100:
+        counts = np.bincount(drawn, minlength=bound)
+        assert bound == 1 or stats.chisquare(counts).pvalue > BY_CHANCE
+    else:
+        assert stats.kstest(drawn / bound, "uniform").pvalue > BY_CHANCE
+
+
+@pytest.mark.parametrize("variance", [0, -1.0, math.nan, math.inf, 2.0**81])
+def test_a_variance_that_makes_no_sense_is_refused(variance) -> None:
+    with pytest.raises(BadInput, match="a number above 0, at most 2"):
+        discrete_gaussian(variance, 3, os.urandom)
+
+
+# Planted faults -----------------------------------------------------------------------------
+
+
+def test_a_variance_that_is_off_by_a_tenth_is_found() -> None:
+    drawn = discrete_gaussian(2.25, 60_000, fixed("planted"))
+    assert chi_square(drawn, gaussian_masses(2.5)) < 1e-6
+
+
+def test_rounded_normal_numbers_are_found() -> None:
+    drawn = np.rint(np.sqrt(0.5) * hardened(fixed("rounded"), 60_000)).astype(int)
+    assert chi_square(drawn, gaussian_masses(0.5)) < 1e-6

@@ -1,0 +1,215 @@
+"""`fedkd privacy attack RUN`, on a small federation that ran through its own ServerApp."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedkd.cli.attack import KINDS, Target, attack
+from fedkd.cli.run import Run, open_run
+from fedkd.data import Records
+from fedkd.knowledge import BadInput
+from tests.federation.small import Wiretap, finished, founded
+
+SHADOWS = 16
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two hospitals that know their records by heart: as many passes as it takes."""
+    made = founded(
+        tmp_path_factory.mktemp("attack") / "run",
+        "clients.count=2",
+        "data.records=100",
+        "data.test_size=150",
+        "query.size=30",
+        "training.local_epochs=40",
+        "training.lesson_epochs=20",
+        "training.batch=16",
+        "training.learning_rate=0.03",
+    )
+    finished(made, Wiretap(made))
+    return made.folder
+
+
+@pytest.fixture
+def claims(run):
+    """Writes another claim into the run's summary, and puts the old one back."""
+    path = run / "summary.json"
+    before = path.read_text()
+
+    def claim(**changes):
+        summary = json.loads(before)
+        summary["clients"] = [{**row, **changes} for row in summary["clients"]]
+        path.write_text(json.dumps(summary))
+
+    yield claim
+    path.write_text(before)
+
+
+def told(run, capsys, **options):
+    asked = {"kind": None, "shadows": SHADOWS, "seed": 0, "as_json": True, **options}
+    code = attack(run, **asked)
+    said = capsys.readouterr().out
+    return code, json.loads(said) if asked["as_json"] else said
+
+
+def test_every_attack_is_told_beside_the_claim(run, capsys):
+    code, report = told(run, capsys)
+    assert (code, report["refuted"], report["releasable"]) == (0, False, False)
+    assert [site["site"] for site in report["sites"]] == ["site-01", "site-02"]
+    for site in report["sites"]:
+        assert site["claim"]["epsilon"] is None
+        found = {one["attack"]: one for one in site["findings"]}
+        assert set(found) == set(KINDS) - {"averaging"}
+        assert found["lira"]["auc"] > 0.7
+        assert found["lira"]["pairs"] == 45
+        for one in found.values():
+            assert 0 <= one["tpr_low"] <= one["tpr"] <= one["tpr_high"] <= 1
+            assert one["epsilon_at_least"] >= 0
+        assert any("averaging" in note for note in site["notes"])
+        assert 0 <= site["label_mix"]["off"] <= 1
+
+
+def test_a_claim_that_is_too_small_is_refuted_with_exit_code_1(run, capsys, claims):
+    claims(epsilon=0.01, delta=1e-6)
+    code, report = told(run, capsys, kind="lira", sites=["site-01"])
+    assert (code, report["refuted"]) == (1, True)
+    assert report["sites"][0]["findings"][0]["refutes"]
+
+
+def test_a_large_claim_is_met_with_silence(run, capsys, claims):
+    claims(epsilon=8.0, delta=1e-6)
+    code, said = told(run, capsys, kind="loss", as_json=False)
+    assert code == 0
+    assert "silent" in said
+    assert "REFUTED" not in said
+    assert "NOT RELEASABLE" in said
+    assert "never certifies" in said
+
+
+def test_the_same_seed_finds_the_same(run, capsys):
+    first, again = (told(run, capsys, kind="poisoned", sites=["site-02"]) for _ in range(2))
+    assert first == again
+
+
+def test_shadows_go_through_the_run_as_the_site_did(run):
+    target = Target(open_run(str(run)), "site-01", SHADOWS, 0)
+    assert [step.name for step in target.steps] == ["came", "round-000002"]
+    shadows = target.shadows
+    assert len(shadows.speakers) == len(shadows.released) == SHADOWS
+    assert all(len(said) == 2 and said[0].shape == (30, 10) for said in shadows.released)
+    assert shadows.inside.sum(axis=0).tolist() == [SHADOWS // 2] * (2 * target.pairing.pairs)
+    one, other = (speaker(target.attacked.inputs) for speaker in shadows.speakers[:2])
+    assert abs(one - other).max() > 0.01
+
+
+def test_an_attack_leaves_the_run_as_it_was(run, capsys):
+    def contents():
+        files = (path for path in run.rglob("*") if path.is_file() and "-" not in path.suffix)
+        return {path: path.read_bytes() for path in files}
+
+    before = contents()
+    told(run, capsys, kind="distillation", sites=["site-01"])
+    assert contents() == before
+
+
+def test_where_the_test_names_hospitals_only_this_ones_records_are_alike(run, monkeypatch):
+    opened = open_run(str(run))
+    dealt = opened.cut()
+    names = np.where(np.arange(len(dealt.test)) < 20, "site-01", "site-02")
+    test = Records(dealt.test.inputs, dealt.test.labels, sites=names)
+    monkeypatch.setattr(Run, "cut", lambda self: replace(dealt, test=test))
+    validation = 5
+    assert len(Target(opened, "site-01", SHADOWS, 0).others) == validation + 20
+    strangers = np.full(len(test), "elsewhere")
+    test = Records(dealt.test.inputs, dealt.test.labels, sites=strangers)
+    assert len(Target(opened, "site-01", SHADOWS, 0).others) == validation + 150
+
+
+def test_no_shadow_learns_from_a_record_of_another_hospital(run):
+    target = Target(open_run(str(run)), "site-01", SHADOWS, 0)
+    allowed = {row.tobytes() for row in target.pool.inputs}
+    foreign = Target(open_run(str(run)), "site-02", SHADOWS, 0).learner.records.inputs
+    assert not allowed & {row.tobytes() for row in foreign}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"kind": "guess"}, "the attack 'guess'"),
+        ({"shadows": 4}, "4 shadow models"),
+        ({"sites": ["site-99"]}, "no hospital 'site-99'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(run, capsys, options, said):
+    with pytest.raises(BadInput, match=said):
+        told(run, capsys, **options)
+
+
+def test_a_folder_that_is_no_finished_run_is_refused(tmp_path, capsys):
+    with pytest.raises(BadInput, match="summary"):
+        told(tmp_path, capsys)
+    assert list(tmp_path.iterdir()) == []  # nothing was founded on the way
+
+
+def test_a_site_that_answered_nothing_is_not_attacked(run, capsys, monkeypatch):
+    monkeypatch.setattr("fedkd.cli.attack._steps", lambda log, name: [])
+    code, report = told(run, capsys, sites=["site-01"])
+    assert (code, report["sites"][0]["findings"]) == (0, [])
+    assert "answered nothing" in report["sites"][0]["notes"][0]
+
+
+def test_noise_on_answers_is_averaged_away_and_the_what_if_refutes_nothing(
+    run, capsys, monkeypatch, claims
+):
+    """A mechanism that noises the answers of one ordinary model, as no mechanism here may."""
+
+    def noised(said, rng):
+        wild = abs(said + rng.laplace(scale=0.5, size=said.shape)) + 1e-6
+        return (wild / wild.sum(axis=1, keepdims=True)).astype(said.dtype)
+
+    monkeypatch.setattr(Target, "release", property(lambda self: noised))
+    claims(epsilon=0.3, delta=1e-6)
+    _, report = told(run, capsys, kind="averaging", sites=["site-01"])
+    found = {one["attack"]: one for one in report["sites"][0]["findings"]}
+    assert list(found) == ["averaging, 1 answer", "averaging, 10 fresh", "averaging, 100 fresh"]
+    assert found["averaging, 1 answer"]["auc"] < found["averaging, 100 fresh"]["auc"]
+    assert found["averaging, 100 fresh"]["epsilon_at_least"] is None
+    assert not found["averaging, 100 fresh"]["refutes"]
+
+
+@pytest.fixture(scope="module")
+def private_run(tmp_path_factory):
+    """Two hospitals whose speakers are trained privately."""
+    made = founded(
+        tmp_path_factory.mktemp("attack") / "private",
+        "clients.count=2",
+        "data.records=100",
+        "data.test_size=150",
+        "mechanism=dp_training",
+        "mechanism.steps=10",
+        "budget.epsilon=2",
+    )
+    finished(made, Wiretap(made))
+    return made.folder
+
+
+def test_a_private_speaker_is_attacked_by_shadows_that_were_trained_privately(private_run, capsys):
+    target = Target(open_run(str(private_run)), "site-01", SHADOWS, 0)
+    assert [step.name for step in target.steps] == ["speaker"]  # not what stays at home
+    assert [len(said) for said in target.shadows.released] == [2] * SHADOWS
+    one, other = (speaker(target.attacked.inputs) for speaker in target.shadows.speakers[:2])
+    assert abs(one - other).max() > 0.001
+    code, report = told(private_run, capsys, sites=["site-01"])
+    assert (code, report["refuted"]) == (0, False)
+    (site,) = report["sites"]
+    assert 0 < site["claim"]["epsilon"] <= 2
+    assert all(abs(one["auc"] - 0.5) < 0.2 for one in site["findings"])
+
+
+def test_a_ledger_that_adds_gaussian_privacy_claims_it(private_run, run):
+    private = Target(open_run(str(private_run)), "site-01", SHADOWS, 0)
+    assert private.claim(2.0, 1e-5).gaussian
+    assert not Target(open_run(str(run)), "site-01", SHADOWS, 0).claim(None, None).gaussian
