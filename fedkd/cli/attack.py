@@ -77,7 +77,7 @@ def _attacked(target: "Target", claim: Claim, kinds: Sequence[str], alpha: float
     """What each of `kinds` finds at one site."""
     found = Attacked(target.site, claim)
     if not target.steps:
-        found.notes.append("it answered nothing in this run: there is nothing to attack")
+        found.notes.append("its log names no answer in this run: there is nothing to attack")
         return found
     found.label_mix = target.label_mix()
     if not target.pairing.pairs:
@@ -387,19 +387,22 @@ class Target:
 
 def _steps(log: Log, run: str) -> list[Step]:
     """A site's trainings in a run, up to the one that gave its last answer."""
-    said = [it.body for it in log.entries("release.outputs") if it.body["run"] == run]
-    steps = []
+    kept = [it.body for it in log.entries("release.outputs") if it.said is not None]
+    said, steps = [it for it in kept if it["run"] == run], []
     for entry in log.entries("train.local"):
-        if entry.said is None:
+        if not entry.key.startswith(f"{run}/"):
             continue
-        body = entry.body
-        if body["run"] == run:
-            answers = tuple(
-                (it["queries"], it["digest"]) for it in said if it["model"] == body["output"]
+        if entry.said is None:
+            raise BadInput(
+                f"the log of {log.party} without its trainings in this run: they were erased",
+                "all of them, so that shadows can go through the run as it did",
             )
-            name = entry.key.rsplit("/", 1)[1]
-            made = (body["round"], body["lesson"], body["output"], body["dp"])
-            steps.append(Step(name, *made, answers))
+        body, name = entry.said, entry.key.rsplit("/", 1)[1]
+        answers = tuple(
+            (it["queries"], it["digest"]) for it in said if it["model"] == body["output"]
+        )
+        made = (body["round"], body["lesson"], body["output"], body["dp"])
+        steps.append(Step(name, *made, answers))
     while steps and not steps[-1].answers:
         steps.pop()  # what was learnt after the last answer never spoke
     return steps

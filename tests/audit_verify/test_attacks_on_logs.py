@@ -1,12 +1,14 @@
 """What somebody does to a log, or to all of them, so that it tells another story: all refuted."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fedkd.audit.verify import Refuted, Signature
+from fedkd.audit.verify import Refuted, Signature, TrustPolicy
 from tests.audit_verify.federation import NOW, RUN, Federation, Party, digest
 from tests.audit_verify.verdicts import (
     CANNOT_TELL,
@@ -268,7 +270,7 @@ def test_a_cosigner_whose_key_another_made_up(federation: Federation, run: Path)
     mine.witness = type(mine.witness)(mine.witness.name, mine.witness.algorithm, bytes(32))
     keys = {"site-01": mine.witness.verifier()}
     server = federation.server
-    server.policy = type(server.policy).of([server.key.verifier()], keys, 1)  # type: ignore[union-attr]
+    server.policy = TrustPolicy.of([server.key.verifier()], keys, 1)
     server.cosignatures = {}
     mine.cosigns(server)
     federation.write(run)
@@ -331,7 +333,7 @@ def test_one_key_for_a_log_and_for_anothers_witness(federation: Federation, run:
     site, server = federation.sites["site-01"], federation.server
     both = type(site.witness)("fedkd.invalid/odd", site.witness.algorithm, site.key.seed)
     keys = {"odd": both.verifier()}
-    server.policy = type(server.policy).of([server.key.verifier()], keys, 1)  # type: ignore[union-attr]
+    server.policy = TrustPolicy.of([server.key.verifier()], keys, 1)
     federation.write(run)
     refuted(judged(run), "keys", "signs the log of 'site-01'", "two keys")
 
@@ -347,9 +349,7 @@ def released_at(site: Party) -> int:
     return next(int(row[0]) for row in site.rows if row[2] == "release.outputs")
 
 
-def with_body(party: Party, index: int, change: Callable[[dict], None]) -> Party:  # type: ignore[type-arg]
-    import json
-
+def with_body(party: Party, index: int, change: Callable[[Any], object]) -> Party:
     body = json.loads(party.rows[index][6])
     change(body)
     return party.rewritten(index, body)
@@ -411,7 +411,7 @@ def test_an_aggregate_of_what_was_not_admitted(federation: Federation, run: Path
 def test_an_answer_that_was_left_out_with_a_reason_is_accounted_for(
     federation: Federation, run: Path
 ) -> None:
-    def leave_out(body: dict) -> None:  # type: ignore[type-arg]
+    def leave_out(body: Any) -> None:
         body["answers"].pop("site-01")
         body["left_out"]["site-01"] = "too late"
 
@@ -421,6 +421,32 @@ def test_an_answer_that_was_left_out_with_a_reason_is_accounted_for(
     server.write(run / "audit")
     found = check_of(judged(run), "double entry")
     assert (found.verdict, found.why[:9]) == (CONSISTENT, "5 answers")
+
+
+def test_heads_that_came_with_questions_and_answers_are_remembered(
+    federation: Federation, run: Path
+) -> None:
+    server, site = federation.server, federation.sites["site-01"]
+    lie = "00" * 32
+    at = admitted_at(server)
+    changed = with_body(server, at, lambda body: body["checkpoints"]["site-01"].update(root=lie))
+    changed.write(run / "audit")
+    refuted(judged(run), "site-01", "another history", f"entry {at} of server, answers.admitted")
+    server.write(run / "audit")
+    at = released_at(site)
+    with_body(site, at, lambda body: body["asked_at"].update(root=lie)).write(run / "audit")
+    refuted(judged(run), "server", "another history", f"entry {at} of site-01, release.outputs")
+
+
+def test_a_site_that_took_part_in_another_run_speaks_of_another_servers_log(
+    federation: Federation, run: Path
+) -> None:
+    site = federation.sites["site-01"]
+    head = {"size": 900, "root": "00" * 32}
+    body = {"run": "run-0", "round": 1, "digest": digest("x"), "asked_at": head}
+    site.append("release.outputs", body)
+    site.write(run / "audit")
+    assert judged(run).verdict == CONSISTENT
 
 
 def close(party: Party, index: int) -> None:
@@ -476,12 +502,6 @@ def test_every_signature_of_a_long_log_is_verified_on_request(
     line = witness.witness.sign(head.text(), NOW)
     party.cosignatures[3, str(witness.witness.verifier())] = (line.line().encode(), NOW)
     keys = {"server": witness.witness.verifier()}
-    party.policy = federation_policy(party, keys)
+    party.policy = TrustPolicy.of([party.key.verifier()], keys, 1)
     party.write(tmp_path)
     refuted(judged(path), "site-01", "this key did not make")
-
-
-def federation_policy(party: Party, keys: dict) -> object:  # type: ignore[type-arg]
-    from fedkd.audit.verify import TrustPolicy
-
-    return TrustPolicy.of([party.key.verifier()], keys, 1)

@@ -25,7 +25,7 @@ from fedkd.distill.reproducible import seeded
 
 ALL = 10**6
 SMALL = settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -203,7 +203,9 @@ def cancelling(rows: Rows, by: float) -> Rows:
     return Rows.from_columns(inputs * by, labels, rows.patient, rows.counts)
 
 
-@pytest.mark.parametrize("name", WAY_OF)
+@pytest.mark.parametrize(
+    "name", ["logistic", "mlp", "tabular", "cnn", "resnet", "places", "plain", "careful"]
+)
 @pytest.mark.parametrize("by", [0.0, 1e-38, 1e4, 1e30, 3e38])
 @pytest.mark.parametrize("kind", [huge, cancelling])
 def test_no_patient_adds_more_than_the_clip(name, by, kind, modules, rows, table, image) -> None:

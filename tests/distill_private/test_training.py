@@ -202,6 +202,19 @@ def test_each_step_draws_noise_for_each_number_once(table, records, plan) -> Non
         assert drawn == [model.parameters] * 7
 
 
+@pytest.mark.parametrize(
+    "wrong", [lambda count: np.zeros(1), lambda count: np.zeros(count, np.float32)]
+)
+def test_a_source_that_gives_other_numbers_than_asked_is_an_error(
+    wrong, table, records, plan
+) -> None:
+    model, own = logistic(table, lot()), records(table, [1, 2])
+    with pytest.raises(ValueError, match=r"expected .* and float64"):
+        train_privately(model, own, plan(), wrong, nobody)
+    with pytest.raises(ValueError, match=r"expected .* and float64"):
+        train_privately(model, own, plan(sampling_rate=0.5), silent, wrong)
+
+
 def test_noise_of_several_steps_adds_up(still, zeros, plan) -> None:
     now = plan(patients=25, noise_multiplier=3.0, steps=9)
     given = (
@@ -337,10 +350,8 @@ def test_a_patient_who_was_taken_out_leaves_the_others_as_they_were(table, recor
 
 
 def test_noise_that_is_20_percent_too_small_is_found(still, zeros, plan, monkeypatch) -> None:
-    real = torch.from_numpy
-    monkeypatch.setattr(
-        training.torch, "from_numpy", lambda a: real(a) * 0.8 if a.shape == (3000,) else real(a)
-    )
+    real = training._drawn
+    monkeypatch.setattr(training, "_drawn", lambda source, count: 0.8 * real(source, count))
     with pytest.raises(AssertionError):
         noise_is_right(still, zeros, plan)
 

@@ -55,9 +55,12 @@ def test_no_attack_on_the_worst_gaussian_pair_is_better(epsilon: float) -> None:
 
 @pytest.mark.parametrize("epsilon", [0.5, 1.0, 4.0])
 def test_no_attack_on_randomised_response_is_better(epsilon: float) -> None:
+    """He accuses whoever answered yes with one chance, whoever answered no with another."""
     honest = math.exp(epsilon) / (1 + math.exp(epsilon))
-    assert honest <= recognised(epsilon, 1e-12, "rdp", 1 - honest) + 1e-9
-    assert honest >= recognised(epsilon, 1e-12, "rdp", 1 - honest) - 1e-9
+    for yes, no in ((0.3, 0.0), (1.0, 0.0), (1.0, 0.6), (1.0, 1.0)):
+        caught = yes * honest + no * (1 - honest)
+        bound = recognised(epsilon, 1e-12, "rdp", yes * (1 - honest) + no * honest)
+        assert caught == pytest.approx(bound, abs=1e-9)
 
 
 def test_the_odds_are_said_in_the_only_words_that_they_support() -> None:

@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fedkd.cli.attack import KINDS, Target, attack
+from fedkd.cli.attack import KINDS, Target, _steps, attack
 from fedkd.cli.run import Run, open_run
 from fedkd.data import Records
 from fedkd.knowledge import BadInput
@@ -139,7 +140,7 @@ def test_no_shadow_learns_from_a_record_of_another_hospital(run):
     ("options", "said"),
     [
         ({"kind": "guess"}, "the attack 'guess'"),
-        ({"shadows": 4}, "4 shadow models"),
+        ({"shadows": 4, "kind": "loss"}, "4 shadow models"),
         ({"sites": ["site-99"]}, "no hospital 'site-99'"),
     ],
 )
@@ -158,7 +159,16 @@ def test_a_site_that_answered_nothing_is_not_attacked(run, capsys, monkeypatch):
     monkeypatch.setattr("fedkd.cli.attack._steps", lambda log, name: [])
     code, report = told(run, capsys, sites=["site-01"])
     assert (code, report["sites"][0]["findings"]) == (0, [])
-    assert "answered nothing" in report["sites"][0]["notes"][0]
+    assert "no answer in this run" in report["sites"][0]["notes"][0]
+
+
+def test_a_site_whose_trainings_were_erased_cannot_be_imitated(run):
+    erased = SimpleNamespace(key=f"{open_run(str(run)).id}/train/came", said=None)
+    log = SimpleNamespace(
+        party="site-01", entries=lambda kind: [erased] if kind == "train.local" else []
+    )
+    with pytest.raises(BadInput, match="they were erased"):
+        _steps(log, open_run(str(run)).id)
 
 
 def test_noise_on_answers_is_averaged_away_and_the_what_if_refutes_nothing(

@@ -40,7 +40,7 @@ TWO = [word for word in FOUR if not word.startswith("clients")] + [
 def said(run: Path) -> dict[str, Any]:
     """What must not depend on the engine."""
     summary = json.loads((run / "summary.json").read_text())
-    with Log(run / "audit" / "server.sqlite", "server") as log:
+    with Log(run / "server" / "log.sqlite", "server") as log:
         answers = [entry.body["answers"] for entry in log.entries("answers.admitted")]
     return {
         "student": (run / "student.safetensors").read_bytes(),

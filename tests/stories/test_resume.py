@@ -77,7 +77,7 @@ def outcome(run: Path) -> dict[str, Any]:
     for row in metrics:
         for changing in ("seconds", *counts):
             row.pop(changing, None)
-    with Log(run / "audit" / "server.sqlite", "server") as log:
+    with Log(run / "server" / "log.sqlite", "server") as log:
         answers = [entry.body["answers"] for entry in log.entries("answers.admitted")]
     return {
         "student": (run / "student.safetensors").read_bytes(),

@@ -72,7 +72,7 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
             _listed(_one_of("append", "verify", "run")),
             "parts such as append,verify,run",
         ),
-        "appends": _whole(10_000, 1, 1_000_000),
+        "appends": _whole(5_000, 1, 1_000_000),
         # Entries in a turn: enough of them to hold SQLite's own pauses.
         "block": _whole(250, 1, 1_000_000),
         "entries": _whole(100_000, 2, 10_000_000),

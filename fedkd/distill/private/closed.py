@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedkd.distill.networks import Images, Residual
-from fedkd.distill.private.rows import Gradients, NoSuchWay, Rows, Way
+from fedkd.distill.private.rows import Alike, Gradients, NoSuchWay, Rows, Way
 from fedkd.distill.private.sums import BLOCK, pairs, products, squares, summed_products, weighted
 
 # B rows, P patients, M rows of one patient, C outputs, F inputs, T places of an image.
@@ -213,23 +213,27 @@ class _Outer:
         if not rows.several:
             return each
         total = each.new_zeros(len(rows.counts))
-        for group, (patients, places) in enumerate(rows.alike):
-            total[patients] = self._of_patients(rows, group, places)
+        for group, alike in enumerate(rows.alike):
+            of_group = each[alike.places[:, 0]]
+            if alike.places.shape[1] > 1:
+                of_group = self._of_patients(rows, group, alike)
+            total[alike.patients] = of_group
         size = torch.zeros_like(total).index_add_(0, rows.patient, each.sqrt())
         return torch.maximum(total, (CANCELLED * size).square())
 
-    def _of_patients(self, rows: Rows, group: int, places: Tensor) -> Tensor:
-        # |sum_i s_i x_i^T|^2 of each patient, whose rows are at `places` [P, M]: the sum written
-        # out, or the products of its terms with one another, whichever are fewer numbers.
+    def _of_patients(self, rows: Rows, group: int, alike: Alike) -> Tensor:
+        # |sum_i s_i x_i^T|^2 of each patient: the sum written out, or the products of its terms
+        # with one another, whichever are fewer numbers.
+        places, there = alike.places, alike.there
         count, outputs, inputs = places.shape[1], self.slope.shape[1], self.given.shape[1]
         ones = float(self.bias)
         if not self.weight or count * (outputs + inputs) >= outputs * inputs:
             constant = torch.ones(len(self.slope), 1)
-            of_bias = summed_products(constant, self.slope, places) * ones
+            of_bias = summed_products(self.slope, constant, places, there) * ones
             if not self.weight:
                 return of_bias
-            return of_bias + summed_products(self.slope, self.given, places)
-        slopes = pairs(self.slope, places)
+            return of_bias + summed_products(self.slope, self.given, places, there)
+        slopes = pairs(self.slope, places) * there.unsqueeze(1) * there.unsqueeze(2)
         known = rows.are_inputs(self.given)
         of_inputs = rows.input_pairs[group] if known else pairs(self.given, places)
         return (slopes * (of_inputs + ones)).sum((1, 2)).clamp_(min=0.0)

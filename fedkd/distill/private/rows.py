@@ -52,20 +52,25 @@ class Rows:
         return (1.0 / self.counts)[self.patient]
 
     @cached_property
-    def alike(self) -> list[tuple[Tensor, Tensor]]:
-        """Patients with as many rows as each other: their places [P'], their rows' [P', M]."""
+    def alike(self) -> list["Alike"]:
+        """The patients, put together by how many rows they have: 1, 2, up to 4, up to 8, ..."""
         first = self.counts.cumsum(0) - self.counts
-        groups = []
-        for count in sorted(set(self.counts.tolist())):
-            patients = torch.nonzero(self.counts == count).squeeze(1)
-            groups.append((patients, first[patients].unsqueeze(1) + torch.arange(count)))
+        left, width, groups = torch.ones_like(self.counts, dtype=torch.bool), 1, []
+        while bool(left.any()):
+            patients = torch.nonzero(left & (self.counts <= width)).squeeze(1)
+            left[patients] = False
+            if len(patients):
+                there = torch.arange(width) < self.counts[patients].unsqueeze(1)
+                places = first[patients].unsqueeze(1) + torch.arange(width) * there
+                groups.append(Alike(patients, places, there.float()))
+            width *= 2
         return groups
 
     @cached_property
     def input_pairs(self) -> list[Tensor]:
         """For each group of `alike`: the products of each patient's inputs, [P', M, M] float64."""
         flat = self.inputs.flatten(1)
-        return [pairs(flat, places) for _, places in self.alike]
+        return [pairs(flat, group.places) for group in self.alike]
 
     def of_rows(self, factors: Tensor) -> Tensor:
         """A number for each patient [P] as one for each row [B]."""
@@ -109,6 +114,14 @@ class Rows:
             places[self.patient[rows]],
             self.counts[patients],
         )
+
+
+class Alike(NamedTuple):
+    """Patients P' with about as many rows as each other, M at most."""
+
+    patients: Tensor  # [P'], their places among all
+    places: Tensor  # [P', M], their rows' places; in place of a row that is not there, the first
+    there: Tensor  # [P', M], 1 for a row, 0 for one that is not there
 
 
 class Gradients(NamedTuple):

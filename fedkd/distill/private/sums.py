@@ -44,13 +44,16 @@ def pairs(tensor: Tensor, places: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def summed_products(one: Tensor, other: Tensor, places: Tensor) -> Tensor:
-    """Squared norms [P] of each patient's sum of outer products of rows, [N, C] by [N, K]."""
+def summed_products(one: Tensor, other: Tensor, places: Tensor, there: Tensor) -> Tensor:
+    """Squared norms [P] of each patient's sum of outer products of rows, [N, C] by [N, K].
+
+    The rows are at `places` [P, M]; those that are not `there` [P, M] count as zero.
+    """
     few = max(1, BLOCK // (one.shape[1] * other.shape[1]))
     norms = []
-    for part in torch.split(places, few):
-        sums = one[part].double().transpose(1, 2) @ other[part].double()
-        norms.append(sums.square_().sum((1, 2)))
+    for part, real in zip(torch.split(places, few), torch.split(there, few), strict=True):
+        left = one[part].double() * real.unsqueeze(2)
+        norms.append((left.transpose(1, 2) @ other[part].double()).square_().sum((1, 2)))
     return torch.cat(norms)
 
 

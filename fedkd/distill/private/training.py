@@ -75,7 +75,7 @@ def train_privately(
                 taken = list(_sampled(people, plan, sampling).cut(most))
             if taken:
                 total += clipped_sum(way, taken, plan.clip, most)
-            total += plan.noise_multiplier * plan.clip * torch.from_numpy(noise(len(flat)))
+            total += plan.noise_multiplier * plan.clip * _drawn(noise, len(flat))
             flat.grad = (total / plan.divisor).float()
             optimizer.step()
         state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
@@ -117,8 +117,19 @@ def _people(space: Space, records: Records, plan: PrivateTraining) -> Rows:
 
 def _sampled(people: Rows, plan: PrivateTraining, sampling: Uniforms) -> Rows:
     # Every patient is taken by itself; those who were taken out leave their draw unused.
-    drawn = sampling(plan.patients) < plan.sampling_rate
-    return people.of(torch.from_numpy(drawn[: len(people.counts)]))
+    taken = _drawn(sampling, plan.patients) < plan.sampling_rate
+    return people.of(taken[: len(people.counts)])
+
+
+def _drawn(source: Callable[[int], Array], count: int) -> Tensor:
+    # One number too few would be spread over all: the same noise everywhere.
+    numbers = source(count)
+    if numbers.shape != (count,) or numbers.dtype != np.float64:
+        raise ValueError(
+            f"found random numbers of shape {numbers.shape} and type {numbers.dtype}, "
+            f"expected ({count},) and float64"
+        )
+    return torch.from_numpy(numbers)
 
 
 def _flattened(module: nn.Module) -> Tensor:
