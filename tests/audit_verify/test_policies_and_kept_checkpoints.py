@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fedkd.audit.verify import TrustPolicy, quorum_table
+from fedkd.audit.verify import Refuted, TrustPolicy, quorum_table
+from fedkd.audit.verify.auditor import read_small
 from tests.audit_verify.federation import NOW, SITES, Federation, Party
 from tests.audit_verify.verdicts import (
     CANNOT_TELL,
@@ -116,6 +117,29 @@ def test_a_policy_for_a_log_that_is_not_here_is_told(run: Path, policies: Path) 
     assert "site-03" in check_of(report, "missing log").why
     assert "no log of 'site-03' that holds" in check_of(report, "double entry").why
     assert judged(run).verdict == CANNOT_TELL
+
+
+def test_a_log_that_a_policy_alone_names_is_told(
+    federation: Federation, run: Path, policies: Path, tmp_path: Path
+) -> None:
+    shutil.copy(policies / "site-01.policy", policies / "site-09.policy")
+    missing = check_of(judged(run, policy=policies), "missing log")
+    assert missing.why == "found no log of 'site-09', for which there is a policy"
+    keys = {name: party.witness.verifier() for name, party in federation.parties.items()}
+    logs = [party.key.verifier() for party in (*federation.parties.values(), Party("site-09"))]
+    (tmp_path / "mine").write_bytes(TrustPolicy.of(logs, keys, 3).text())
+    report = judged(run, policy=tmp_path / "mine")
+    assert report.verdict == CANNOT_TELL
+    missing = check_of(report, "missing log")
+    assert missing.why == "found no log 'fedkd.invalid/site-09/00000001', which the policy names"
+
+
+def test_a_file_of_the_auditors_is_not_read_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    path.write_bytes(bytes(101))
+    assert read_small(path, 101) == bytes(101)
+    with pytest.raises(Refuted, match="'long': found more than 100 bytes"):
+        read_small(path, 100)
 
 
 def test_a_log_with_another_key_than_the_policys_is_refuted(run: Path, policies: Path) -> None:

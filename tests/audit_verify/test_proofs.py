@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fedkd.audit.verify import ProofFile
 from fedkd.audit.verify.command import main as verifier
 from fedkd.cli import main as fedkd
 from tests.audit_verify.federation import NOW, RUN, Federation
@@ -82,6 +83,24 @@ def test_a_proof_under_a_policy_without_cosigners_says_so(
     assert "by nobody" in out
 
 
+def test_a_leaf_that_names_another_place_is_refused(
+    policies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log's key signed it there, and its cosigners saw no leaf: the proof itself holds."""
+    federation = Federation()
+    server = federation.server
+    server.add_row(server.rows[12])
+    federation.cosign_all(NOW + 120)
+    proof = ProofFile.make(19, server.note(), server.tree.node)
+    (tmp_path / "p").write_bytes(proof.to_bytes())
+    (tmp_path / "l").write_bytes(server.rows[12][4])
+    code, out, _ = said(
+        capsys, "proof", tmp_path / "p", tmp_path / "l", "--policy", policies / "server.policy"
+    )
+    assert code == 1
+    assert "leaf: found sequence 12, expected 19, its place" in out
+
+
 def test_hostile_proofs_have_a_verdict(
     proof: Proof, policies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +132,16 @@ def test_an_entry_is_proven_in_the_newest_head_of_its_quorum(
         told = json.loads(capsys.readouterr().out)
         assert (told["size"], told["cosignatures"], told["entry"]) == (size, cosigned, index)
         assert told["leaf"] == str(tmp_path / f"{index}.leaf")
+
+
+def test_cosignatures_beside_the_log_go_into_the_proof(
+    federation: Federation, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation.server.cosignatures = {}
+    federation.server.write(run / "audit")
+    asked = ["audit", "prove", f"{run}/audit/server.sqlite#3", "--out", str(tmp_path / "p")]
+    assert fedkd([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cosignatures"] == 3
 
 
 def test_prove_writes_over_nothing(

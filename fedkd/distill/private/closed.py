@@ -113,6 +113,8 @@ def _trained_numbers(layer: nn.Module, part: str) -> int:
 def _is_known(layer: nn.Module) -> bool:
     if type(layer) is nn.Flatten:
         return layer.start_dim == 1
+    if type(layer) is nn.Unflatten:
+        return layer.dim == 1
     if type(layer) is nn.Conv2d:
         plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
         return plain and layer.groups == 1
