@@ -180,7 +180,7 @@ def test_a_linear_layer_is_right_whichever_of_its_formulas_is_shorter(
     inputs, counts, small
 ) -> None:
     lot = torch.Generator().manual_seed(0)
-    module = nn.Sequential(nn.Linear(inputs, 4), nn.ReLU(), nn.Linear(4, 3))
+    module = nn.Sequential(nn.Linear(inputs, 12), nn.ReLU(), nn.Linear(12, 3))
     each = torch.tensor(counts)
     patient = torch.repeat_interleave(torch.arange(len(counts)), each)
     numbers = torch.randn(sum(counts), inputs, generator=lot)

@@ -15,7 +15,7 @@ from fedkd.distill.models.logistic import logistic
 from fedkd.distill.models.mlp import mlp
 from fedkd.distill.models.random_forest import random_forest
 from fedkd.distill.models.torch_classifier import TorchClassifier
-from fedkd.distill.private import PrivateTraining, train_privately, training
+from fedkd.distill.private import PrivateTraining, gradients, train_privately, training
 from fedkd.knowledge import BadInput
 
 # P patients, D trained numbers, S steps.
@@ -142,13 +142,15 @@ def test_the_same_streams_give_the_same_bits(image, records, plan) -> None:
     assert not same(once(1, 2), once(1, 3))
 
 
-def test_the_order_of_records_is_no_matter(table, records, plan) -> None:
-    model, own = logistic(table, lot()), records(table, [1, 2, 3, 1])
-    turned = own.take(np.arange(len(own))[::-1])
-    now = plan(patients=4, steps=4, sampling_rate=0.5)
+@pytest.mark.parametrize("most", [3, 1000])
+def test_the_order_of_records_is_no_matter(table, records, plan, monkeypatch, most) -> None:
+    monkeypatch.setattr(gradients, "MOST_ROWS", most)
+    model, own = mlp(table, lot(), hidden=4), records(table, [1, 2, 3, 1, 5, 2])
+    sorted_by_patient = own.take(np.argsort(own.patients))
+    now = plan(patients=6, steps=4, sampling_rate=0.5)
     one, other = (
         flat(train_privately(model, each, now, lot(1).standard_normal, lot(2).random))
-        for each in (own, turned)
+        for each in (own, sorted_by_patient)
     )
     assert np.allclose(one, other, atol=1e-6)
 

@@ -217,9 +217,10 @@ def test_close_calls_are_decided_as_with_any_number_of_digits(gamma, offset) -> 
     word = math.floor(low * 2**64) + offset
     if not 0 <= word < 2**64:
         return
-    happens = noise._happens_exactly(word, gamma, fixed("more"))
-    if offset:  # the word alone decides
-        assert happens == (offset < 0)
+    for more, below in ((b"\x00", True), (b"\xff", False)):
+        happens = noise._happens_exactly(word, gamma, lambda count, more=more: more * count)
+        # The word alone decides, or, where it holds the probability, the bits that follow.
+        assert happens == (offset < 0 if offset else below)
 
 
 def test_an_event_that_is_certain_happens_and_one_that_is_hopeless_does_not() -> None:
