@@ -16,22 +16,38 @@ from fedkd.audit.cosigning import (
     stands,
 )
 from fedkd.audit.events import EVENTS
+from fedkd.audit.growing import Damaged
 from fedkd.audit.keys import make_keys
-from fedkd.audit.log import Contradiction, Entry, Log, UnknownFormat, utc_now
+from fedkd.audit.log import (
+    Contradiction,
+    Entry,
+    Erased,
+    Log,
+    NotOwnLog,
+    StillRead,
+    UnknownFormat,
+    utc_now,
+)
+from fedkd.audit.place import UnsafePlace
 
 __all__ = [
     "EVENTS",
     "SERVER",
     "Contradiction",
     "Cosigned",
+    "Damaged",
     "Entry",
+    "Erased",
     "Federation",
     "Log",
     "NotFresh",
+    "NotOwnLog",
     "Peer",
     "RolledBack",
     "Roster",
+    "StillRead",
     "UnknownFormat",
+    "UnsafePlace",
     "cosign",
     "cosignatures",
     "cosigners_of",

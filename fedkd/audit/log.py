@@ -4,16 +4,15 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import rfc8785
-
 from fedkd.audit.events import EVENTS
+from fedkd.audit.growing import Damaged, GrowingTree
 from fedkd.audit.keys import log_key, make_keys, witness_keys
 from fedkd.audit.place import expect_local
 from fedkd.audit.retention import check_erasable, spelled
@@ -29,9 +28,9 @@ from fedkd.audit.verify import (
     Signature,
     TrustPolicy,
     VerifierKey,
+    canonical_copy,
+    commitment,
     consistency,
-    leaf_hash,
-    make_leaf,
     root,
 )
 
@@ -52,9 +51,8 @@ SINCE_3 = (
 )
 """What peers said of this log, and what this party last cosigned of theirs."""
 
+LOOK = "SELECT (SELECT MAX(place) FROM entries), EXISTS (SELECT 1 FROM entries WHERE key = ?)"
 ROWS = "SELECT place, key, type, at, body FROM entries"
-NEWEST = """SELECT (SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1),
-    (SELECT value FROM facts WHERE name = 'range'), (SELECT MAX(place) FROM entries)"""
 
 
 class Contradiction(ValueError):
@@ -67,10 +65,6 @@ class UnknownFormat(ValueError):
 
 class NotOwnLog(ValueError):
     """A log that another key signs than the one beside it: a copy, or a log without its keys."""
-
-
-class Damaged(ValueError):
-    """A log whose newest checkpoint is not over what it would go on from."""
 
 
 class Erased(LookupError):
@@ -124,6 +118,7 @@ class Log:
         self._now = now
         expect_local(path.parent)
         self._database = _connected(path)
+        self._tree = GrowingTree(self._database, party)
         try:
             self._open()
             self._expect_own(path.parent)
@@ -131,7 +126,6 @@ class Log:
             self._key = log_key(path.parent)
             self.witness_keys = witness_keys(path.parent)
             self._keep_keys()
-            self._expect_whole()
         except BaseException:
             self._database.close()
             raise
@@ -144,11 +138,13 @@ class Log:
                     f"found a log of format {found}, expected {FORMAT}; read it with the version "
                     "of fedkd that wrote it, and start a new run with this one"
                 )
-            if found == FORMAT:
-                return
-            for table in (*TABLES, *SINCE_3) if found == 0 else SINCE_3:
-                self._database.execute(table)
-            self._database.execute(f"PRAGMA user_version={FORMAT}")
+            if found != FORMAT:
+                for table in (*TABLES, *SINCE_3) if found == 0 else SINCE_3:
+                    self._database.execute(table)
+                self._database.execute(f"PRAGMA user_version={FORMAT}")
+            if found == 0:
+                self._keep_fact("range", Range().to_bytes())
+            self._tree.read(len(self))
 
     def _expect_own(self, folder: Path) -> None:
         """A log goes on under the key that it began with: no reader would take another."""
@@ -166,21 +162,6 @@ class Log:
                 "begins a new log in a new folder"
             )
 
-    def _expect_whole(self) -> None:
-        """Whoever went on from a damaged place would sign a second history."""
-        note, kept, last = self._database.execute(NEWEST).fetchone()
-        range_ = Range() if kept is None else Range.from_bytes(kept)
-        found = (0 if last is None else last + 1, range_.size, range_.root())
-        signed = Checkpoint(self.origin, 0, EMPTY_ROOT)
-        if note is not None:
-            signed = Note.parse(bytes(note)).checkpoint()
-        if found != (signed.size, signed.size, signed.root):
-            raise Damaged(
-                f"found {found[0]} entries in the log of {self.party}, which goes on from "
-                f"{found[1]} with root {found[2].hex()}; expected {signed.size} with root "
-                f"{signed.root.hex()}, as it signed; restore the newest copy of its folder"
-            )
-
     @contextmanager
     def writing(self) -> Iterator[None]:
         """One transaction, on disk when it ends; what is written inside joins it."""
@@ -193,6 +174,7 @@ class Log:
             self._database.execute("COMMIT")
         except BaseException:
             self._database.execute("ROLLBACK")
+            self._tree.forget()
             raise
 
     def append(self, key: str, type: str, body: Mapping[str, Any]) -> Entry:
@@ -203,43 +185,49 @@ class Log:
         """
         if type not in EVENTS:
             raise ValueError(f"found event {type!r}, expected one of {sorted(EVENTS)}")
-        canonical = rfc8785.dumps(dict(body)).decode()
+        written, read = canonical_copy(dict(body), "body")
         with self.writing():
+            newest, is_there = self._database.execute(LOOK, (key,)).fetchone()
+            if not is_there:
+                self._tree.expect(0 if newest is None else newest + 1)
+                place, at = self._grow(key, type, body, written)
+                return Entry(place, key, type, at, read)
             row = self._row(key)
-            if row is None:
-                self._grow(key, type, body, canonical)
-                row = self._row(key)
-        if row[2] != type or row[4] not in (canonical, None):  # an erased one cannot be compared
+        # An erased one cannot be compared.
+        if row[2] != type or row[4] not in (written.decode(), None):
             raise Contradiction(
                 f"{self.party}: found another body or type under {key!r}; an entry is never changed"
             )
         return _entry(row)
 
-    def _grow(self, key: str, type: str, body: Mapping[str, Any], canonical: str) -> None:
-        """One leaf more, the nodes that it completes, and a checkpoint over it all."""
-        kept = self._fact("range")
-        before = Range() if kept is None else Range.from_bytes(kept)
-        at, salt = self._now(), secrets.token_bytes(SALT_BYTES)
-        leaf, _ = make_leaf(
-            body, salt, type=type, sequence=before.size, time=at, actor=self.party,
-            run=body.get("run"), key=key,
-        )  # fmt: skip
-        after, nodes = before.appended(leaf_hash(leaf))
-        checkpoint = Checkpoint(self._key.name, after.size, after.root())
-        text = checkpoint.text()
-        note = Note(text, (self._key.sign(text),))
+    def _grow(
+        self, key: str, type: str, body: Mapping[str, Any], written: bytes
+    ) -> tuple[int, str]:
+        """One entry more, with a checkpoint over them all; its place and time."""
+        size, at, salt = self._tree.size, self._now(), secrets.token_bytes(SALT_BYTES)
+        bound = commitment(written, salt)
+        leaf = Header(type, size, at, self.party, bound, run=body.get("run"), key=key).to_bytes()
+        self._tree.join(leaf)
+        text = Checkpoint(self._key.name, size + 1, self._tree.root()).text()
         self._database.execute(
             "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (before.size, key, type, at, leaf, salt, canonical),
-        )
-        self._database.executemany(
-            "INSERT INTO nodes VALUES (?, ?, ?)",
-            [(node.level, node.index, node.digest) for node in nodes],
+            (size, key, type, at, leaf, salt, written.decode()),
         )
         self._database.execute(
-            "INSERT INTO checkpoints VALUES (?, ?)", (after.size, note.to_bytes())
+            "INSERT INTO checkpoints VALUES (?, ?)", (size + 1, self._key.signed(text))
         )
-        self._keep_fact("range", after.to_bytes())
+        self._tree.keep_if_due()
+        return size, at
+
+    def _keep_tree(self) -> None:
+        """Writes digests that the entries tell, too: no disk is waited for, none is put at risk."""
+        if self._tree.is_behind:
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            try:
+                with self.writing():
+                    self._tree.keep()
+            finally:
+                self._database.execute("PRAGMA synchronous=FULL")
 
     def _keep_keys(self) -> None:
         """The public halves, for whoever the log is handed to."""
@@ -275,12 +263,10 @@ class Log:
 
     def node(self, level: int, place: int) -> bytes:
         """A digest of the tree: the root over the leaves from place * 2^level on, 2^level many."""
-        row = self._database.execute(
-            "SELECT digest FROM nodes WHERE level = ? AND place = ?", (level, place)
-        ).fetchone()
-        if row is None:
+        digest = self._tree.node(level, place)
+        if digest is None:
             raise KeyError(f"found no node {place} of level {level} in the log of {self.party}")
-        return bytes(row[0])
+        return digest
 
     def root(self, size: int) -> bytes:
         """The root over the first `size` entries, which are there."""
@@ -393,11 +379,12 @@ class Log:
             yield Header.parse(bytes(leaf))
 
     def __len__(self) -> int:
-        count: int = self._database.execute("SELECT COUNT(*) FROM entries").fetchone()[0]
-        return count
+        newest = self._database.execute("SELECT MAX(place) FROM entries").fetchone()[0]
+        return 0 if newest is None else int(newest) + 1
 
     def export(self, path: Path) -> None:
         """Writes the whole log as one self-contained file, to be handed over."""
+        self._keep_tree()
         fresh = path.with_suffix(".partial")
         fresh.unlink(missing_ok=True)
         copy = sqlite3.connect(fresh)
@@ -416,7 +403,12 @@ class Log:
 
     def close(self) -> None:
         """Lets go of the file."""
-        self._database.close()
+        try:
+            # Digests that cannot be written now are told by the entries when it is opened again.
+            with suppress(sqlite3.Error, Damaged):
+                self._keep_tree()
+        finally:
+            self._database.close()
 
     def __enter__(self) -> Self:
         return self

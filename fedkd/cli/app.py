@@ -220,7 +220,7 @@ def privacy_attack(
 def bench(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="methods, simulate or scale."),
+        typer.Argument(metavar="NAME", help="methods, simulate, scale or audit."),
     ],
     overrides: Annotated[
         list[str] | None,

@@ -1,11 +1,11 @@
-"""What a log's bytes must be to be believed: formats and checks alone, without input and output.
+"""What a log must be to be believed: formats, checks and verdicts; it reads files and writes none.
 
 It needs the standard library, cryptography and rfc8785, and nothing else of fedkd, so that an
 auditor can read and run it by itself. Bytes go in; verified values come out, or `Refuted` with what
 was found and what was expected, or `CannotTell`.
 """
 
-from fedkd.audit.verify.canonical import canonical, parsed
+from fedkd.audit.verify.canonical import canonical, canonical_copy, parsed
 from fedkd.audit.verify.checkpoints import Checkpoint
 from fedkd.audit.verify.cosignatures import (
     NOTHING_SEEN,
@@ -135,6 +135,7 @@ __all__ = [
     "Witnessed",
     "body_bytes",
     "canonical",
+    "canonical_copy",
     "commitment",
     "consistency",
     "cosign",

@@ -1,5 +1,6 @@
 """A tree head as text (C2SP tlog-checkpoint v1.0.0): whose log, how many leaves, which root."""
 
+import re
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -15,6 +16,7 @@ from fedkd.audit.verify.spellings import (
 )
 
 _LEAST_LINES: Final = 3
+_CONTROL: Final = re.compile(r"[\x00-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Checkpoint:
 
 def _checked_line(line: str) -> None:
     # tlog-checkpoint, Note text: lines are not empty; signed-note, Format: no control characters.
-    if not line or any(letter < " " for letter in line):
+    if not line or _CONTROL.search(line):
         raise Malformed("line of a checkpoint", shown(line), "text without control characters")
     try:
         line.encode("utf-8")

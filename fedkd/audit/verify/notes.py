@@ -1,6 +1,7 @@
 """Text with signature lines (C2SP signed-note v1.0.0): keys as text, signing, verifying."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -26,6 +27,8 @@ MOST_SIGNATURES: Final = 100
 """Both as in golang.org/x/mod sumdb/note; the format asks that at least 16 are taken."""
 _ID_BYTES: Final = 4
 _TIME_BYTES: Final = 8
+_NOT_IN_NAMES: Final = re.compile(r"[\s+\x00-\x1f]")
+_NOT_IN_NOTES: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _PRIVATE: Final = "PRIVATE+KEY+"
 """How golang.org/x/mod sumdb/note marks a signer's key."""
 
@@ -60,7 +63,7 @@ def checked_name(name: str) -> str:
     except UnicodeEncodeError:
         raise Malformed("key name", shown(name), "text that UTF-8 can write") from None
     # signed-note, Format: not empty, no Unicode spaces, no plus; no control characters in a note.
-    if not name or any(letter.isspace() or letter in "+" or letter < " " for letter in name):
+    if not name or _NOT_IN_NAMES.search(name):
         raise Malformed("key name", shown(name), "a name without spaces, plus and controls")
     return name
 
@@ -72,12 +75,15 @@ class VerifierKey:
     name: str
     algorithm: Algorithm
     public: bytes
+    _id: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checked_name(self.name)
         expected = PUBLIC_BYTES[self.algorithm]
         if len(self.public) != expected:
             raise Malformed(f"key {self.name}", f"{len(self.public)} bytes", f"{expected} bytes")
+        named = self.name.encode() + b"\n" + bytes([self.algorithm])
+        object.__setattr__(self, "_id", hashlib.sha256(named + self.public).digest()[:_ID_BYTES])
 
     def __str__(self) -> str:
         return f"{self.name}+{self.id.hex()}"
@@ -85,8 +91,7 @@ class VerifierKey:
     @property
     def id(self) -> bytes:
         """Four bytes that tell keys of one name apart; a collision only makes a check fail."""
-        named = self.name.encode() + b"\n" + bytes([self.algorithm])
-        return hashlib.sha256(named + self.public).digest()[:_ID_BYTES]
+        return self._id
 
     def text(self) -> str:
         """`<name>+<key id in hex>+<base64 of algorithm and public key>`."""
@@ -245,6 +250,14 @@ class SigningKey:
         message = signed_message(self.algorithm, self.name, text, time)
         return Signature(self.name, self._verifier.id, stamp + self._private.sign(message))
 
+    def signed(self, text: str) -> bytes:
+        """The note over `text` that this key alone signed, as it travels: for a log's own key."""
+        if self.algorithm is not Algorithm.ED25519:
+            raise ValueError(f"found key {self._verifier}, expected a log's")
+        _checked_text(text)
+        content = base64_text(self._verifier.id + self._private.sign(text.encode()))
+        return f"{text}\n{DASH}{self.name} {content}\n".encode()
+
     def secret_text(self) -> str:
         """How its owner keeps the key; for Ed25519 the spelling of golang.org/x/mod."""
         written = base64_text(bytes([self.algorithm]) + self.seed)
@@ -311,9 +324,7 @@ class Note:
     signatures: tuple[Signature, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.text.endswith("\n"):
-            raise Malformed("note", "a text without newline at its end", "a newline")
-        _checked_letters(self.text)
+        _checked_text(self.text)
         if len(self.signatures) > MOST_SIGNATURES:
             found = f"{len(self.signatures)} signatures"
             raise Malformed("note", found, f"at most {MOST_SIGNATURES}")
@@ -378,7 +389,8 @@ class Note:
         return VerifiedNote(self.text, signers)
 
 
-def _checked_letters(text: str) -> None:
-    bad = next((letter for letter in text if letter < " " and letter != "\n"), None)
-    if bad is not None:
-        raise Malformed("note", f"control character {bad!a}", "no control but newline")
+def _checked_text(text: str) -> None:
+    if not text.endswith("\n"):
+        raise Malformed("note", "a text without newline at its end", "a newline")
+    if bad := _NOT_IN_NOTES.search(text):
+        raise Malformed("note", f"control character {bad[0]!a}", "no control but newline")
