@@ -1,28 +1,27 @@
 """Attacks a finished simulation as its server could, and holds what was found against the claim."""
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fedkd.audit import Log
 from fedkd.cli.lines import say
+from fedkd.cli.shadows import Imagined, Rerun, Shadows, steps_of, steps_that_matter
 from fedkd.data import Records
 from fedkd.distill import Classifier
 from fedkd.federation.examination import SiteExaminer
 from fedkd.federation.exchange import Exchange
-from fedkd.federation.learning import Learner, Task
+from fedkd.federation.learning import Learner
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import Array, BadInput, Distributions, Lesson
-from fedkd.privacy import attacks
+from fedkd.privacy import Mechanism, attacks
 from fedkd.privacy.attacks import Attacked, Claim, Pairing, Release, Report, Score, Speaker
+from fedkd.privacy.noise import rehearsal_noise
 
 if TYPE_CHECKING:
     from fedkd.cli.run import Run
@@ -32,6 +31,7 @@ ALPHA = 0.01
 """All bounds of one report hold together, save with this probability."""
 FRESH_ANSWERS = (10, 100)
 """How many fresh answers the averaging attacker has; the ledger gives one, again and again."""
+ACCESS = "access.performed"
 DELTA = 1e-5
 """Of the bound where nothing is claimed."""
 
@@ -66,11 +66,25 @@ def attack(
     report = Report(str(path), shadows, seed, ALPHA, len(asked) * len(kinds))
     for site in asked:
         say(f"attacking {site}: {', '.join(kinds)}")
-        target = Target(run, site, shadows, seed)
+        target = Target(run, site, shadows, seed, hears_all="distillation" in kinds)
+        target.check()
+        _note(run, site, {"kinds": list(kinds), "shadows": shadows, "seed": seed})
         claim = target.claim(clients[site]["epsilon"], clients[site]["delta"])
         report.sites.append(_attacked(target, claim, kinds, report.alpha_each))
     typer.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
     return int(report.refuted)
+
+
+def _note(run: "Run", site: str, what: Mapping[str, Any]) -> None:
+    """Says in the site's own log that its records and models are about to be read, and for what.
+
+    A copy that was handed over is never written to.
+    """
+    folder = SiteFolder(run.sites[site])
+    with folder.turn(), folder.log(site) as log:
+        before = sum(it.key.startswith(f"{run.id}/attack/") for it in log.entries(ACCESS))
+        body = {"run": run.id, "who": "privacy attack", "what": "records, models", **what}
+        log.append(f"{run.id}/attack/{before + 1}", ACCESS, body)
 
 
 def _attacked(target: "Target", claim: Claim, kinds: Sequence[str], alpha: float) -> Attacked:
@@ -111,70 +125,45 @@ def _average(target: "Target", found: Attacked, alpha: float) -> None:
         found.findings.append(attacks.finding(name, scores, found.claim, alpha, what_if=what_if))
 
 
-@dataclass(frozen=True)
-class Step:
-    """One training of a site, by its log, and what it then answered: (query set, answer).
+class Target:
+    """One simulated site under attack: what it learnt from, what it let out, and its shadows.
 
-    `dp` is the plan of a private training, None for one that is not.
+    `hears_all` False: nobody will ask what the shadows said on the way, but only what they say now.
     """
 
-    name: str
-    round: int
-    lesson: str | None
-    output: str
-    dp: Mapping[str, Any] | None
-    answers: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Shadows:
-    """What the shadows of a site say: `speakers` now, `released` [K][answers] in the run."""
-
-    speakers: Sequence[Speaker]
-    released: Sequence[Sequence[Array]]
-    inside: Array
-
-
-class Imagined(SiteFolder):
-    """A site that never was: records in memory, models in a folder that is soon gone."""
-
-    def __init__(self, folder: Path, records: Records) -> None:
-        super().__init__(folder)
-        self.models.mkdir(parents=True)
-        self._imagined = records
-
-    def train(self) -> Records:
-        """What the shadow learns from."""
-        return self._imagined
-
-    def validation(self) -> Records:
-        """Nothing."""
-        return self._imagined.take(self._imagined.labels[:0])
-
-
-class Target:
-    """One simulated site under attack: what it learnt from, what it let out, and its shadows."""
-
-    def __init__(self, run: "Run", site: str, count: int, seed: int) -> None:
+    def __init__(
+        self, run: "Run", site: str, count: int, seed: int, *, hears_all: bool = True
+    ) -> None:
         self.run, self.site, self.count, self.seed = run, site, count, seed
+        self.hears_all = hears_all
         self.examiner = SiteExaminer(run.sites[site], run.id, run.build)
         self.settings, self.learner = self.examiner.settings, self.examiner.learner
         self.exchange = Exchange(run.folder / "exchange")
         with self.examiner.site.log(site) as log:
             opened = log.entry(f"budget/{self.settings.population}")
             self.budget: Mapping[str, Any] = {} if opened is None else opened.body
-            self.steps = _steps(log, run.id)
+            self.steps = steps_of(log, run.id)
 
     def claim(self, epsilon: float | None, delta: float | None) -> Claim:
         """What the run says of the site, in the terms of its ledger."""
         gaussian = epsilon is not None and self.budget.get("filter") == "gdp"
         return Claim(epsilon, DELTA if delta is None else delta, gaussian)
 
+    def check(self) -> None:
+        """`BadInput` where shards answer together: a shadow would be as many models as they."""
+        mechanism: Mechanism = self.run.build(self.settings.mechanism)
+        if mechanism.speaker == "any":
+            raise BadInput(
+                f"a run of mechanism={mechanism.name}",
+                "one whose model answers by itself",
+                f"what shards say together is attacked by fedkd laws mechanism/{mechanism.name}",
+            )
+
     @cached_property
     def release(self) -> Release:
         """What the site's mechanism lets out of what its model says."""
-        release: Release = self.run.build(self.settings.mechanism).release
-        return release
+        mechanism: Mechanism = self.run.build(self.settings.mechanism)
+        return lambda said, rng: mechanism.release(said, None, rehearsal_noise(rng))
 
     def _heard(self, probs: Speaker, *who: str | int) -> Speaker:
         rng = attacks.chance(self.seed, self.site, "release", *who)
@@ -347,8 +336,10 @@ class Target:
                 site = Imagined(Path(folder) / str(place), records)
                 settings = replace(self.settings, seed=own, rehearsal=True)
                 learners.append(Learner(site, settings, self.run.build))
-            for step in self.steps:
-                models = self._trained(learners, step)
+            rerun = Rerun(self.run, self.exchange, learners)
+            warm = self.learner.fresh.weights() is not None
+            for step in steps_that_matter(self.steps, warm=warm, hears_all=self.hears_all):
+                models = rerun.trained(step)
                 for place, model in enumerate(models):
                     heard = self._heard(model.probs, "run", step.round, place)
                     for asked, answer in step.answers:
@@ -356,74 +347,6 @@ class Target:
                             released[place].append(heard(self.exchange.queries(asked).inputs))
         speakers = [self._heard(model.probs, "asked", place) for place, model in enumerate(models)]
         return Shadows(speakers, released, self.pairing.inside(member_in))
-
-    def _trained(self, learners: Sequence[Learner], step: Step) -> list[Classifier]:
-        """All shadows after one training, by the site's own fit."""
-        if step.dp is not None:
-            return [self._privately(learner, step.dp) for learner in learners]
-        tasks = [self._task(learner, step) for learner in learners]
-        fitted = _fitted(tasks)
-        for learner, task, model in zip(learners, tasks, fitted, strict=True):
-            learner.keep(task, model, 0.0)
-        return fitted
-
-    def _privately(self, learner: Learner, dp: Mapping[str, Any]) -> Classifier:
-        from fedkd.federation.speaking import Speakers
-        from fedkd.privacy import TrainingPlan
-
-        plan = TrainingPlan(**{name: dp[name] for name in TrainingPlan.__dataclass_fields__})
-        speakers = Speakers(learner.site, learner.settings)
-        speakers.train(self.run.id, "a shadow's", plan, learner.fresh, learner.records)
-        return speakers.model(self.run.id, learner.fresh)
-
-    def _task(self, learner: Learner, step: Step) -> Task:
-        run, plan = self.run.id, self.run.terms().plan
-        if step.lesson is None:
-            return learner.task_local(run, plan, step.round)
-        consensus = self.exchange.distributions(step.lesson)
-        lesson = Lesson(self.exchange.queries(consensus.about), consensus)
-        return learner.task_lesson(run, step.name, step.round, lesson, plan)
-
-
-def _steps(log: Log, run: str) -> list[Step]:
-    """A site's trainings in a run, up to the one that gave its last answer."""
-    kept = [it.body for it in log.entries("release.outputs") if it.said is not None]
-    said, steps = [it for it in kept if it["run"] == run], []
-    for entry in log.entries("train.local"):
-        if not entry.key.startswith(f"{run}/"):
-            continue
-        if entry.said is None:
-            raise BadInput(
-                f"the log of {log.party} without its trainings in this run: they were erased",
-                "all of them, so that shadows can go through the run as it did",
-            )
-        body, name = entry.said, entry.key.rsplit("/", 1)[1]
-        answers = tuple(
-            (it["queries"], it["digest"]) for it in said if it["model"] == body["output"]
-        )
-        made = (body["round"], body["lesson"], body["output"], body["dp"])
-        steps.append(Step(name, *made, answers))
-    while steps and not steps[-1].answers:
-        steps.pop()  # what was learnt after the last answer never spoke
-    return steps
-
-
-def _fitted(tasks: Sequence[Task]) -> list[Classifier]:
-    """The models of `tasks`, of one site and plan: in one stack, or on several cores."""
-    if tasks[0].start.weights() is None:  # scikit-learn: touches no generator of the process
-        with ThreadPoolExecutor(os.cpu_count()) as cores:
-            return list(
-                cores.map(lambda it: it.start.fit(it.records, it.lesson, it.plan, it.rng), tasks)
-            )
-    from fedkd.distill import fit_cohort
-
-    return fit_cohort(
-        [task.start for task in tasks],
-        [task.records for task in tasks],
-        [task.lesson for task in tasks],
-        tasks[0].plan,
-        [task.rng for task in tasks],
-    )
 
 
 def _joined(first: Records, second: Records) -> Records:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedkd.audit import Log
 from fedkd.cli.audit import all_hold
+from fedkd.cli.claims import claimed, privacy_of
 from fedkd.cli.parties import test_id
 from fedkd.cli.run import versions
 from fedkd.distill import Classifier, load_weights
@@ -54,6 +55,7 @@ def summarise(run: "Run", figures: Mapping[str, Any]) -> dict[str, Any]:
     one_way = weights_bytes(run.reference())
     trained = sum(it.seconds() for it in examiners.values() if it.took_part())
     asked = sum(row["asked"] for row in state.metrics)
+    privacy = privacy_of(run)
     summary = {
         "method": f"distillation, {run.config['choices']['aggregate']} of answers",
         "data": run.config["choices"]["data"],
@@ -66,7 +68,10 @@ def summarise(run: "Run", figures: Mapping[str, Any]) -> dict[str, Any]:
             "parameters": figures["parameters"],
             "bytes": (run.folder / "student.safetensors").stat().st_size,
         },
-        "clients": [{**row, **_traffic(row["site"], state)} for row in figures["clients"]],
+        "privacy": privacy,
+        "clients": [
+            {**claimed(row, privacy), **_traffic(row["site"], state)} for row in figures["clients"]
+        ],
         "bytes_up": sum(state.traffic.up.values()),
         "bytes_down": sum(state.traffic.down.values()),
         "fedavg_bytes": None if one_way is None else 2 * one_way * asked,
@@ -76,7 +81,7 @@ def summarise(run: "Run", figures: Mapping[str, Any]) -> dict[str, Any]:
         "train_s": trained + state.teach_seconds + figures["seconds"],
         "engine": run.config["engine"],
         "versions": versions(),
-        "audit": _audit(run),
+        "audit": hand_over(run),
     }
     write_figures(run.folder, summary)
     write_summary(run.folder / "summary.json", summary)
@@ -204,7 +209,7 @@ def _query_set(run: "Run") -> dict[str, Any]:
     return {"kind": kind, "size": posed.body["count"], "digest": posed.body["digest"]}
 
 
-def _audit(run: "Run") -> dict[str, Any]:
+def hand_over(run: "Run") -> dict[str, Any]:
     """Hands each party's log over into `audit/`, and says whether all of them hold."""
     folder = run.folder / "audit"
     folder.mkdir(exist_ok=True)

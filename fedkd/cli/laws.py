@@ -24,6 +24,7 @@ WHERE = {
     "model": ("fedkd.distill.laws", "MODEL_LAWS"),
     "gate": ("fedkd.distill.laws", "GATE_LAWS"),
     "generator": ("fedkd.distill.generators.laws", "GENERATOR_LAWS"),
+    "mechanism": ("fedkd.federation.mechanism_laws", "MECHANISM_LAWS"),
 }
 """Where the laws of a kind stand: a dict of sentence -> check, which raises AssertionError."""
 

@@ -1,14 +1,10 @@
-"""Says what a plan will cost before it runs, and what of a budget is spent and left."""
+"""Says what a plan will cost before it runs."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+import textwrap
 from typing import Any
 
-from fedkd.audit import Log
-from fedkd.federation.paying import ledger_of
 from fedkd.knowledge import BadInput
-from fedkd.privacy import Ledger
 from fedkd.privacy.planning import (
     best_order,
     default_delta,
@@ -20,6 +16,7 @@ from fedkd.privacy.planning import (
 from fedkd.privacy.risk import in_words
 
 DONE = 0
+GAP = " " * 10
 
 
 def plan(
@@ -67,56 +64,18 @@ def plan(
         print(json.dumps(told, indent=2))
         return DONE
     sample = "all patients" if rate == 1 else f"{rate:g} of the patients, by chance"
-    print(f"{patients} patients, delta {delta:.3g}, unit patient, filter {filter}")
-    print(f"{steps} steps on {sample}, noise multiplier {noise:.4g}: epsilon {epsilon:.4g}")
-    print(told["risk"])
+    at = "" if order is None else f", order {order:g}"
+    print(f"A plan of dp_training for {patients} patients. No record was read for it.\n")
+    for what, said in (
+        ("epsilon", f"{epsilon:.4g} for each patient, ever: what the budget has to hold"),
+        ("delta", f"{delta:.3g}, below 1/{patients}"),
+        ("steps", f"{steps} on {sample}"),
+        ("noise", f"{noise:.4g} times the clip, on the sum of the patients' gradients"),
+        ("filter", f"{filter}{at}"),
+        ("risk", str(told["risk"])),
+    ):
+        for line in textwrap.wrap(said, 100, initial_indent=f"{what:<10}", subsequent_indent=GAP):
+            print(line)
+    print()
     print("What accuracy to expect is unknown: no curve for such data is kept with this version.")
     return DONE
-
-
-def status(path: Path, *, as_json: bool) -> int:
-    """Prints each population's budget: opened, spent and left, as its site's log says."""
-    rows = [
-        {
-            "site": site,
-            **ledger.to_json(),
-            "spent": ledger.spent() if ledger.epsilon is not None else None,
-            "left": ledger.left() if ledger.epsilon is not None else None,
-            "charges": len(ledger.charged),
-            "risk": None
-            if ledger.epsilon is None or ledger.delta is None
-            else in_words(ledger.epsilon, ledger.delta, ledger.filter, ledger.unit),
-        }
-        for site, ledger in _ledgers(path)
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return DONE
-    for row in rows:
-        where = f"{row['site']:14} {row['population']}"
-        if row["epsilon"] is None:
-            print(f"{where}: NOT PRIVATE, an open budget that {row['charges']} charges went into")
-            continue
-        print(
-            f"{where}: epsilon {row['epsilon']:g} at delta {row['delta']:.3g}, spent "
-            f"{row['spent']:.4g}, left {row['left']:.4g} (unit {row['unit']}, filter "
-            f"{row['filter']}, {row['charges']} charges)"
-        )
-        print(f"{'':14} {row['risk']}")
-    return DONE
-
-
-def _ledgers(path: Path) -> Iterator[tuple[str, Ledger]]:
-    """Every ledger in a site's folder, or in those of a run's sites."""
-    if (path / "run.json").exists():
-        from fedkd.cli.run import open_run
-
-        folders = open_run(str(path)).sites
-    else:
-        folders = {path.name: path}
-    for site, folder in folders.items():
-        if not (folder / "log.sqlite").exists():
-            raise BadInput(f"no log in {folder}", "a run's folder, or a site's own")
-        with Log(folder / "log.sqlite", site) as log:
-            for opened in list(log.entries("budget.opened")):
-                yield site, ledger_of(log, opened.body["population"])

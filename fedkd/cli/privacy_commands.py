@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedkd.cli.budget_commands import budget
 from fedkd.cli.options import Debug, Json
 
 privacy = typer.Typer(
@@ -15,6 +16,7 @@ privacy = typer.Typer(
     no_args_is_help=True,
     help="What a plan costs, what of a budget is left, and whether an attack refutes the claim.",
 )
+privacy.add_typer(budget)
 
 
 @privacy.command("plan")
@@ -52,6 +54,21 @@ def privacy_plan(
     )
 
 
+@privacy.command("speakers")
+def privacy_speakers(
+    config_dir: Annotated[
+        Path | None,
+        typer.Option("--config-dir", help="A folder of your own yamls.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Print which models may answer under which mechanism, or why not."""
+    from fedkd.cli.speakers import speakers
+
+    return speakers(config_dir=config_dir, as_json=as_json)
+
+
 @privacy.command("status")
 def privacy_status(
     run: Annotated[
@@ -61,9 +78,44 @@ def privacy_status(
     debug: Debug = False,
 ) -> int:
     """Print each population's budget: what was opened, what is spent, what is left."""
-    from fedkd.cli.privacy import status
+    from fedkd.cli.spending import status
 
     return status(run, as_json=as_json)
+
+
+@privacy.command("exclude")
+def privacy_exclude(
+    site: Annotated[Path, typer.Option("--site", metavar="FOLDER", help="A site's own folder.")],
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID]...",
+            help="Patients, as the hospital's table names them; records by number without names.",
+            show_default=False,
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="A file, an id a line.", show_default=False),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why, for the log; without any id or name.")
+    ] = "not stated",
+    may_be_absent: Annotated[
+        bool,
+        typer.Option(
+            "--ids-may-be-absent", help="Pass over ids without a record here: a list of a register."
+        ),
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Take patients out of all future training; say which models came before."""
+    from fedkd.cli.exclude import exclude_patients
+
+    return exclude_patients(
+        site, ids or [], file=file, reason=reason, may_be_absent=may_be_absent, as_json=as_json
+    )
 
 
 @privacy.command("attack")
@@ -71,6 +123,10 @@ def privacy_attack(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     kind: Annotated[
         str | None, typer.Option("--kind", help="One attack alone.", show_default=False)
+    ] = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option("--site", help="One hospital; again for more. Without it: all."),
     ] = None,
     shadows: Annotated[int, typer.Option("--shadows", min=16, help="Shadow models.")] = 16,
     seed: Annotated[int, typer.Option("--seed", help="Of the shadows.")] = 0,
@@ -80,4 +136,6 @@ def privacy_attack(
     """Attack a simulation's answers: an attack refutes the claim or is silent."""
     from fedkd.cli.attack import attack
 
-    return attack(run, kind=kind, shadows=shadows, seed=seed, as_json=as_json)
+    return attack(
+        run, kind=kind, shadows=shadows, seed=seed, as_json=as_json, sites=tuple(site or ())
+    )

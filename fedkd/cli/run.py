@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from fedkd import __version__
 from fedkd.cli.configuration import compose, part, with_user_code
+from fedkd.cli.leftovers import leave_nothing
 from fedkd.cli.lines import say
 from fedkd.cli.parties import check_cosigning, enrol_sites
 from fedkd.data import Dataset, Records
 from fedkd.federation.building import Workshop, instantiate
 from fedkd.federation.dealing import Cut, cut, deal
 from fedkd.federation.durable import read_json, write_bytes, write_json
+from fedkd.federation.papers import NotSigned, expect_paper
 from fedkd.federation.paying import opening
-from fedkd.federation.site import Accepts, SiteSettings, facts_of
+from fedkd.federation.site import Accepts, SiteFolder, SiteSettings, facts_of
 from fedkd.federation.speaking import check_speaker
 from fedkd.knowledge import BadInput, QuerySet
 from fedkd.knowledge.lessons import minimum_subtracted, plain
@@ -90,7 +92,11 @@ def prepare(folder: Path, config: dict[str, Any], config_dir: Path | None = None
         ) from None
     write_bytes(folder / "config.yaml", OmegaConf.to_yaml(config).encode())
     run.keep(founded=False)
-    run.found()
+    try:
+        run.found()
+    except BadInput:
+        leave_nothing(run.folder)
+        raise
     return run
 
 
@@ -141,12 +147,16 @@ class Run:
             raise BadInput(f"sites.dir={self.sites_dir}, a file", "a folder")
         check_cosigning(self.config["audit"], self.cut().sites)
         self.rules()
-        private = self.build(without(self.config["mechanism"], ("epsilon",))).private
+        mechanism = self.build(without(self.config["mechanism"], ("epsilon",)))
+        if mechanism.cost_at is not None:  # says what does not fit, such as too many shards
+            for rows in self.cut().sites.values():
+                records, classes = self.cut().private.take(rows), self.dataset().space.classes
+                mechanism.cost_at(facts_of(records, len(classes)), 1.0)
         for name in self.parts:
             if "/" not in name:
                 model = self.model(name)
-                if private and name in self.config["clients"]["models"]:
-                    check_speaker(model)
+                if name in self.config["clients"]["models"]:
+                    check_speaker(model, mechanism)
         student = self.config["student"]["model"]
         if self.student().weights() is None:
             raise BadInput(
@@ -168,11 +178,27 @@ class Run:
             share=self.config["data"].get("validation") or 0.0,
             settings=self.site_settings,
             opening=self._opening,
+            patients=self.dataset().patients,
         )
         enrol_sites(self)
         self.keep(founded=True)
 
-    def _opening(self, settings: SiteSettings, train: Records) -> Mapping[str, Any]:
+    def expect_papers(self) -> None:
+        """`BadInput` unless each lasting site has its officer's paper; it says how to get one."""
+        for folder in self.sites.values():
+            site = SiteFolder(folder)
+            settings = site.settings()
+            with site.log(settings.name) as log:
+                try:
+                    expect_paper(site, settings, log, self.build(settings.mechanism))
+                except NotSigned as error:
+                    then = f"then go on with: fedkd simulate --resume {self.folder}"
+                    remedy = f"{error.remedy}; {then}" if error.remedy else then
+                    raise BadInput(error.found, error.expected, remedy) from None
+
+    def _opening(self, settings: SiteSettings, train: Records) -> Mapping[str, Any] | None:
+        if not settings.rehearsal:
+            return None
         facts = facts_of(train, len(settings.space.classes))
         return opening(settings, self.build(settings.mechanism), facts)
 
@@ -224,7 +250,7 @@ class Run:
         lasting = config["sites"]["dir"] is not None
         return SiteSettings(
             name=site,
-            seed=config["seed"],
+            seed=None if lasting else config["seed"],
             population=site if lasting else f"rehearsal:{self.id}:{site}",
             rehearsal=not lasting,
             model_name=model,
@@ -239,6 +265,7 @@ class Run:
             accepts=Accepts(
                 losses={choices["loss"]: without(config["loss"], LOSS_EXTRAS)},
                 codecs={choices["codec"]: config["codec"]},
+                models={name: self.parts[name] for name in [config["student"]["model"]]},
             ),
             epsilon=config["budget"]["epsilon"],
             delta=config["budget"]["delta"],

@@ -81,6 +81,7 @@ def _completed(run: "Run") -> tuple["Run", dict[str, Any]]:
 
     summary = run.folder / "summary.json"
     if not summary.exists():
+        run.expect_papers()
         _run_engine(run)
     return run, read_summary(summary)
 
@@ -211,9 +212,9 @@ def _sweep(overrides: Sequence[str], config_dir: Path | None, as_json: bool) -> 
     cut off is resumed.
     """
     from fedkd.federation.rounds import NoQuorum
-    from fedkd.report import read_summary, sweep_table
+    from fedkd.report import read_summary, sweep_table, write_utility
 
-    points = sweep(overrides, config_dir)
+    points = _without_idle_budgets(sweep(overrides, config_dir))
     # All before the first run: a wrong point late is an hour lost.
     configs = [compose(point, config_dir) for point in points]
     base = _base(configs)
@@ -229,14 +230,35 @@ def _sweep(overrides: Sequence[str], config_dir: Path | None, as_json: bool) -> 
             print(f"run {number} ended without a quorum: {error}", file=sys.stderr)
         else:
             finished.append(folder)
+    figures = []
     if finished:
-        sweep_table(finished, printed=not as_json)
+        figures = [sweep_table(finished, printed=not as_json), write_utility(finished)]
     if as_json:
         print(json.dumps([read_summary(folder / "summary.json") for folder in finished], indent=2))
     else:
         swept = ", ".join(swept_keys(overrides, config_dir)) or "nothing"
         print(f"\nswept {swept}; left in {_short(base)}")
+        for what, figure in zip(("the sweep", "utility against epsilon"), figures, strict=False):
+            if figure is not None:
+                print(f"figure: {what}, in {_short(figure)}")
     return 0 if len(finished) == len(points) else 1
+
+
+def _without_idle_budgets(points: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The points of a sweep over mechanisms, in which `none` has no budget and comes once.
+
+    So that `mechanism=dp_training,none budget.epsilon=1,4` ends in private runs beside one that is
+    not: a budget bounds nothing without a mechanism, and is refused where nothing else is swept.
+    """
+    mechanisms = {word for point in points for word in point if word.startswith("mechanism=")}
+    kept = []
+    for point in points:
+        words = list(point)
+        if "mechanism=none" in words and len(mechanisms) > 1:
+            words = [word for word in words if not word.startswith(("budget.", "mechanism."))]
+        if words not in kept:
+            kept.append(words)
+    return kept
 
 
 def _base(configs: Sequence[Mapping[str, Any]]) -> Path:
@@ -287,7 +309,9 @@ def _refuse_another(folder: Path, config: Mapping[str, Any]) -> None:
 def _next_command(run: "Run") -> str:
     data = f"data={run.config['choices']['data']}"
     words = [data, "baselines=true"]
-    if run.config["baselines"]["enabled"]:
+    if (mechanism := run.config["choices"]["mechanism"]) != "none":
+        words = ["-m", data, f"mechanism={mechanism}", "budget.epsilon=1,2,4,8", "seed=0,1,2"]
+    elif run.config["baselines"]["enabled"]:
         words = ["-m", data, "seed=0,1,2"]
     if path := run.config["data"].get("path"):
         words.append(typed("data.path", _short(Path(path))))

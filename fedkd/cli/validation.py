@@ -310,7 +310,15 @@ def _check_together(configuration: Mapping[str, Any]) -> None:
                 )
         return
     name = str(configuration["mechanism"].get("_target_", "")).rpartition(".")[2]
-    if configuration["budget"].get("epsilon") is None:
+    lasting = configuration["sites"].get("dir") is not None
+    for key, value in configuration["budget"].items():
+        if lasting and value is not None:
+            raise BadInput(
+                f"budget.{key}={value} with sites.dir",
+                "none: at a lasting site its officer's signed paper says it",
+                f"leave budget.{key} out; fedkd privacy budget new makes a paper to be signed",
+            )
+    if configuration["budget"].get("epsilon") is None and not lasting:
         raise BadInput(
             f"mechanism={name} and no budget",
             "budget.epsilon, which a site's patients may spend at most, ever",

@@ -116,6 +116,7 @@ class Dataset:
     All inputs lie in `space`, all labels below its number of classes. `schema` is there for
     tables: it makes the dictionary of declared ranges that synthetic queries are drawn from.
     `notes` say what was found odd and mended; they count records, so at a hospital they stay.
+    `patients` are what the source calls those that `Records.patients` has codes for, by code.
     """
 
     card: Card
@@ -124,6 +125,7 @@ class Dataset:
     test: Records | None = None
     schema: TableSchema | None = None
     notes: tuple[str, ...] = field(default=())
+    patients: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for part in (self.records, self.test):

@@ -153,19 +153,22 @@ def dataset_from_frame(frame: "pd.DataFrame", schema: TableSchema, card: Card) -
     said = list(notes)
     if not kept.all():
         said.append(f"{int((~kept).sum())} rows without a label were left out")
-    patients, sites = _patients(labelled, schema, said), _sites(labelled, schema, said)
+    names, patients = _patients(labelled, schema, said)
+    sites = _sites(labelled, schema, said)
     records = Records(inputs, labels[kept], patients, sites)
-    return Dataset(card, schema.space(), records, None, schema, tuple(said))
+    return Dataset(card, schema.space(), records, None, schema, tuple(said), names)
 
 
-def _patients(frame: "pd.DataFrame", schema: TableSchema, said: list[str]) -> Array | None:
+def _patients(
+    frame: "pd.DataFrame", schema: TableSchema, said: list[str]
+) -> tuple[tuple[str, ...], Array | None]:
     if schema.patient is None:
-        return None
+        return (), None
     names, codes = _names(schema.cells(frame, schema.patient, "patient"), schema)
     nobody = codes < 0
     if nobody.any():
         said.append(f"{int(nobody.sum())} rows without a patient count as persons of their own")
-    return np.where(nobody, len(names) + np.arange(len(codes)), codes)
+    return tuple(names), np.where(nobody, len(names) + np.arange(len(codes)), codes)
 
 
 def _sites(frame: "pd.DataFrame", schema: TableSchema, said: list[str]) -> Array | None:

@@ -90,22 +90,27 @@ def plain_text(value: object) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in the YAML file at `path`; `BadInput` where it is none or names a key twice."""
+    return yaml_of(path.read_bytes(), path.name)
+
+
+def yaml_of(content: bytes, name: str) -> dict[str, Any]:
+    """The mapping that the YAML file `name` holds; `BadInput` as `read_yaml`."""
     import yaml
 
     class Strict(yaml.SafeLoader):
         """Refuses what YAML forbids and PyYAML lets pass: the same key twice."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            names = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for name in names:
-                if names.count(name) > 1:
-                    raise BadInput(f"the key {name!r} twice in {path.name}", "each key once")
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise BadInput(f"the key {key!r} twice in {name}", "each key once")
             return super().construct_mapping(node, deep)
 
     try:
-        read = yaml.load(path.read_text(encoding="utf-8"), Loader=Strict)  # noqa: S506  # a SafeLoader
+        read = yaml.load(content.decode("utf-8"), Loader=Strict)  # noqa: S506  # a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path.name}, which is not YAML ({error})", "a YAML mapping") from error
+        raise BadInput(f"{name}, which is not YAML ({error})", "a YAML mapping") from error
     if not isinstance(read, dict):
-        raise BadInput(f"{path.name} without any key", "a YAML mapping")
+        raise BadInput(f"{name} without any key", "a YAML mapping")
     return read

@@ -1,6 +1,6 @@
 """Deals a data set out to simulated sites: each gets a folder, and nothing beside it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,17 +66,23 @@ def deal(
     seed: int,
     share: float,
     settings: Callable[[int, str], SiteSettings],
-    opening: Callable[[SiteSettings, Records], Mapping[str, Any]],
+    opening: Callable[[SiteSettings, Records], Mapping[str, Any] | None],
+    patients: Sequence[str] = (),
 ) -> None:
     """Founds one site for each part; `share` of its records judge its own model.
 
-    `opening` makes the opening record of a site's budget, from its settings and public facts.
+    `opening` makes the opening record of a site's budget, from its settings and public facts;
+    None where its officer's paper will open it. `patients` are what the source calls them, by
+    code: each site is told its own.
     """
+    parts = []
     for number, (site, rows) in enumerate(sorted(dealt.sites.items())):
         records = dealt.private.take(rows)
         train, held = validation(records, share, stream(seed, site, 0, "validation"))
         told = settings(number, site)
-        found_site(folder / site, told, train, held, opening(told, train))
+        parts.append((site, told, train, held, opening(told, train)))
+    for site, told, train, held, opened in parts:  # once every budget is one that can be opened
+        found_site(folder / site, told, train, held, opened, patients)
 
 
 def _check_name(site: str) -> None:

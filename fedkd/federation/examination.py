@@ -131,7 +131,7 @@ class SiteExaminer:
         start = self.learner.model(self.run, CAME)
         if start.weights() is None:
             start, epochs = self.learner.fresh, came.plan.local_epochs
-        rng = stream(self.settings.seed, self.settings.name, 0, "alone")
+        rng = stream(self.learner.seed, self.settings.name, 0, "alone")
         return start, records, replace(plan, epochs=epochs), rng
 
     def seconds(self) -> float:

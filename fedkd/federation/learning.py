@@ -91,6 +91,11 @@ class Learner:
         self._fitted: dict[tuple[str, str], Classifier] = {}
 
     @cached_property
+    def seed(self) -> int:
+        """What the site's own streams begin with."""
+        return self.site.seed(self.settings)
+
+    @cached_property
     def records(self) -> Records:
         """The site's training records, read when first needed."""
         return self.site.train()
@@ -98,7 +103,7 @@ class Learner:
     @cached_property
     def fresh(self) -> Classifier:
         """The site's model before it has seen any record."""
-        rng = stream(self.settings.seed, self.settings.name, 0, "initialise")
+        rng = stream(self.seed, self.settings.name, 0, "initialise")
         factory = self.build({**self.settings.model, "_partial_": True})
         return as_classifier(factory, self.settings.space, rng)
 
@@ -158,7 +163,7 @@ class Learner:
             loss=self._loss(asked) if lesson is not None else None,
             **self.settings.training,
         )
-        rng = stream(self.settings.seed, self.settings.name, round, purpose)
+        rng = stream(self.seed, self.settings.name, round, purpose)
         return Task(
             run, name, round, purpose, previous, start, self.records, lesson, asked, plan, rng
         )
@@ -223,7 +228,7 @@ class Learner:
             return digest_of_arrays({"kind": "model"}, weights)
         # A model without weights is named by what it was made of, all of which is kept.
         lesson = task.lesson.consensus.digest if task.lesson else None
-        whose = (self.settings.name, self.settings.seed, task.run)
+        whose = (self.settings.name, self.seed, task.run)
         made_of = (task.start.architecture, task.round, lesson, task.asked)
         return digest_of_bytes(repr((whose, made_of)).encode())
 

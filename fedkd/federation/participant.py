@@ -8,16 +8,18 @@ from pathlib import Path
 from fedkd import __version__
 from fedkd.audit import Log, NotFresh, RolledBack
 from fedkd.data import TableSchema
-from fedkd.distill import Gate, gated
 from fedkd.distill.generators.generator import Generator
+from fedkd.federation.evaluating import Evaluator, NotEvaluated
 from fedkd.federation.learning import CAME, Learner, Learnt, Task
-from fedkd.federation.paying import Purse
-from fedkd.federation.randomness import stream
-from fedkd.federation.site import Build, SiteFolder, SiteSettings, Spec, facts_of
-from fedkd.federation.speaking import Speaker, Speakers, check_speaker
+from fedkd.federation.papers import NotSigned, expect_paper
+from fedkd.federation.shards import Shards
+from fedkd.federation.site import Build, SiteFolder, SiteSettings, Spec
+from fedkd.federation.speaking import Speaker
+from fedkd.federation.voice import Voice
 from fedkd.federation.witnessing import Desk, OtherHistory
 from fedkd.knowledge import (
     Array,
+    BadInput,
     Digest,
     Distributions,
     Lesson,
@@ -33,6 +35,7 @@ from fedkd.wire import (
     Closed,
     Codec,
     Envelope,
+    Evaluation,
     Malformed,
     Message,
     OtherVersion,
@@ -78,7 +81,6 @@ class Participant:
         self.settings: SiteSettings = site.settings()
         self.build = build
         self.learner = Learner(site, self.settings, build)
-        self.speakers = Speakers(site, self.settings)
         self._clock = clock
 
     def answer(self, letter: bytes) -> bytes:
@@ -107,7 +109,8 @@ class Participant:
         """What peers say comes first: a site whose log is an old copy does nothing, and says so."""
         round = getattr(message, "round", 0)
         try:
-            desk.hears(envelope, message.run, round, acts=isinstance(message, Question))
+            acts = isinstance(message, Question | Evaluation)
+            desk.hears(envelope, message.run, round, acts=acts)
         except RolledBack as error:
             raise Refused(Reason.ROLLED_BACK, str(error)) from None
         except NotFresh as error:
@@ -118,26 +121,41 @@ class Participant:
     def _reply(self, message: Message, log: Log, desk: Desk) -> bytes:
         if isinstance(message, RollCall):
             return self._send(Present(self.settings.name, message.run, f"fedkd {__version__}"))
+        try:
+            expect_paper(self.site, self.settings, log, self._mechanism())
+        except NotSigned as error:
+            raise Refused(Reason.NOT_SIGNED, str(error)) from None
         if isinstance(message, Question):
             return self._take(message, log, desk)
+        if isinstance(message, Evaluation):
+            return self._evaluate(message, log, desk)
         raise Refused(Reason.NOT_ACCEPTED, "a message that no server sends")
+
+    def _evaluate(self, evaluation: Evaluation, log: Log, desk: Desk) -> bytes:
+        evaluator = Evaluator(self.site, self.settings, self.build)
+        try:
+            return evaluator.answer(evaluation, log, desk.server_head)
+        except NotEvaluated as error:
+            raise Refused(error.reason, str(error)) from None
 
     def _take(self, question: Question, log: Log, desk: Desk) -> bytes:
         """A turn: cost, charge, log, train or release, log, answer."""
-        said = log.entry(f"{question.key}/release")
-        if said is not None:  # the same question gets the same answer, free, without fresh noise
-            return self.site.outgoing(said.body["payload"])
+        before = log.entry(f"{question.key}/release")
+        if before is not None:  # the same question gets the same answer, free, without fresh noise
+            return self.site.outgoing(before.body["payload"])
         self.check(question)
         queries = self._queries(question)
         if question.lesson is not None:
             self._lesson(question)  # before anything is charged or trained
-        speaker = self._speak(question, log)
+        voice = Voice(self.learner, self.facts(), log, self._note)
+        speaker = self._speak(question, queries, voice)
         learnt = self._learn(question, log)
         if question.closing:
             return self._send(
                 Closed(self.settings.name, question.run, question.round, question.key)
             )
-        body, released = self._release(question, queries, learnt, speaker)
+        said = voice.answer(question, queries, learnt, speaker)
+        body, released = self._written(question, said)
         payload = self.site.keep_outgoing(body)
         log.append(
             f"{question.key}/release",
@@ -207,59 +225,22 @@ class Participant:
         _, queries = generator.pose(generator.init(origin.seed), None, question.size)
         return queries.expect(question.about)
 
-    def _speak(self, question: Question, log: Log) -> Speaker | None:
-        """Pays for the turn; where the mechanism trains a speaker, it is there afterwards."""
-        mechanism = self._mechanism()
-        kept = self.speakers.kept(question.run) if mechanism.private else None
-        purse = Purse(log, self.settings, mechanism, self.facts())
-        if mechanism.plan is not None:
-            check_speaker(self.learner.fresh)  # before anything is charged
+    def _speak(
+        self, question: Question, queries: QuerySet, voice: Voice
+    ) -> Speaker | Shards | None:
+        """Pays for the turn; what the mechanism needs to answer it is on disk afterwards."""
         try:
-            paid = purse.pay(question, trained=kept is not None)
+            voice.check()  # before anything is charged
+        except BadInput as error:
+            raise Refused(Reason.NOT_ACCEPTED, str(error)) from None
+        try:
+            return voice.prepare(question, queries)
         except BudgetExhausted as error:
             raise Refused(Reason.BUDGET_EXHAUSTED, str(error)) from None
-        if paid is not None:
-            fresh, records = self.learner.fresh, self.learner.records
-            kept = self.speakers.train(question.run, paid.charge, paid.plan, fresh, records)
-        if kept is not None:
-            self._log_speaker(log, kept, purse)
-        return kept
 
     def facts(self) -> PublicFacts:
         """What the price of a turn may depend on."""
-        return facts_of(self.learner.records, len(self.settings.space.classes))
-
-    def _log_speaker(self, log: Log, speaker: Speaker, purse: Purse) -> None:
-        charged = log.entry(speaker.charge)
-        if charged is None:
-            raise KeyError(speaker.charge)
-        ledger = purse.ledger()
-        dp = {
-            **charged.body["plan"],
-            "relation": ledger.relation,
-            "filter": ledger.filter,
-            "order": ledger.order,
-            "delta": ledger.delta,
-            "charge": speaker.charge,
-            "noise": "reproducible, not private" if speaker.reproducible else "operating system",
-        }
-        log.append(
-            f"{speaker.run}/train/speaker",
-            "train.local",
-            {
-                "run": speaker.run,
-                "round": 0,
-                "inputs": [self.settings.dataset],
-                "lesson": None,
-                "parent": None,
-                "model": self.settings.model_name,
-                "output": speaker.digest,
-                "mechanism": self._mechanism().name,
-                "seconds": speaker.seconds,
-                "leave_with": None,
-                "dp": dp,
-            },
-        )
+        return self.site.facts(len(self.settings.space.classes))
 
     def next_task(self, question: Question) -> Task | None:
         """The next model that this question wants trained, or None where all are there."""
@@ -313,18 +294,8 @@ class Participant:
             },
         )
 
-    def _release(
-        self, question: Question, queries: QuerySet, learnt: Learnt, speaker: Speaker | None
-    ) -> tuple[bytes, Digest]:
-        if speaker is None:
-            speaks = self.learner.model(learnt.run, learnt.name)
-        else:  # nothing that read a record or a lesson otherwise has a say in an answer
-            speaks = self.speakers.model(speaker.run, self.learner.fresh)
-        probs = self._gated(speaks.probs(queries.inputs), queries, question.round)
-        # By question, not by round: no two answers may ever share their noise.
-        asked = f"{self.settings.name} {question.key}"
-        rng = stream(self.settings.seed, asked, question.round, "release")
-        released = self._mechanism().release(probs, rng)
+    def _written(self, question: Question, released: Array) -> tuple[bytes, Digest]:
+        """The answer that says `released` [Q, C], and the digest of what it says."""
         codec = self._codec(question)
         answer = Answer(
             site=self.settings.name,
@@ -349,12 +320,6 @@ class Participant:
         probs = codec.decode(message.coded, question.size, classes)
         check_distributions(probs)
         return probs
-
-    def _gated(self, probs: Array, queries: QuerySet, round: int) -> Array:
-        gate: Gate = self.build(self.settings.gate)
-        rng = stream(self.settings.seed, self.settings.name, round, "gate")
-        memory = gate.fit(self.settings.space, self.learner.records, queries, rng)
-        return gated(probs, gate.open(self.settings.space, memory, queries.inputs))
 
     def _mechanism(self) -> Mechanism:
         mechanism: Mechanism = self.build(self.settings.mechanism)

@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from fedkd.federation.durable import (
     write_json,
 )
 from fedkd.federation.exchange import Exchange
+from fedkd.federation.excluded import read_excluded, without
 from fedkd.knowledge import Array, BadInput, Digest, Space, WrongDigest, digest_of_bytes
 from fedkd.knowledge.digests import little_endian
 from fedkd.privacy import PublicFacts
@@ -32,6 +33,9 @@ Build: TypeAlias = Callable[[Spec], Any]
 """Makes the part that a spec names. Only specs from the site's own disk are ever built."""
 
 FORMAT = 1
+SEED = "seed"
+PATIENTS = "patients.json"
+"""What the source calls the patients, by code; it stays at home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,25 @@ class Accepts:
     most_batch: int = 100_000
     most_loss_weight: float = 1_000.0
     most_temperature: float = 1_000.0
+    models: Mapping[str, Spec] = field(default_factory=dict)
+    """Kinds of model that may be evaluated here, once somebody has placed one."""
+    most_evaluation_epsilon: float = 4.0
+    floor: int = 5
+    """Counts whose noised number is below it are withheld."""
+    groups: Sequence[str] = ()
+    """Columns by whose categories the data protection officer lets counts be apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
-    """What a site is: everything that a participant needs beside its records."""
+    """What a site is: everything that a participant needs beside its records.
+
+    `seed` belongs to a rehearsal, and to nothing else: `BadInput` otherwise. A site that is none
+    is given no `epsilon` and `delta` either: its officer's signed paper says them.
+    """
 
     name: str
-    seed: int
+    seed: int | None
     population: str
     rehearsal: bool
     model_name: str
@@ -70,6 +85,22 @@ class SiteSettings:
     delta: float | None = None
     plan_epsilon: float | None = None
     mldsa: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rehearsal and self.seed is None:
+            raise BadInput(f"no seed for {self.name}", "one: it is a rehearsal")
+        if not self.rehearsal and self.seed is not None:
+            raise BadInput(
+                f"the seed {self.seed} for {self.name}",
+                "none, because it is no rehearsal: whoever knows a seed takes its noise off again",
+                "leave seed out; noise comes from the operating system",
+            )
+        if not self.rehearsal and (self.epsilon, self.delta) != (None, None):
+            raise BadInput(
+                f"epsilon {self.epsilon} and delta {self.delta} for {self.name}",
+                "neither, because it is no rehearsal: its officer's signed paper says them",
+                "see fedkd privacy budget new --help",
+            )
 
     @property
     def dataset(self) -> str:
@@ -120,12 +151,36 @@ class SiteFolder:
             yield
 
     def train(self) -> Records:
-        """The records that the site's model learns from."""
-        return self._records("train")
+        """The records that the site's model learns from: without patients who were taken out."""
+        return without(self._records("train"), read_excluded(self.folder))
 
     def validation(self) -> Records:
-        """The records by which the site judges its own model."""
-        return self._records("validation")
+        """The records by which the site judges its own model; as `train`."""
+        return without(self._records("validation"), read_excluded(self.folder))
+
+    def everyone(self) -> Records:
+        """What `train` was before anybody was taken out: n is public, and stays."""
+        return self._records("train")
+
+    def parts(self) -> tuple[Records, Records]:
+        """Records for training and for validation, everybody's."""
+        return self._records("train"), self._records("validation")
+
+    def facts(self, classes: int) -> PublicFacts:
+        """What of the site's training records is public; the same whoever is taken out."""
+        return facts_of(self.everyone(), classes)
+
+    def seed(self, settings: SiteSettings) -> int:
+        """What the site's own streams begin with: a rehearsal's seed, else drawn once and kept.
+
+        It stays at home. No noise that protects anybody is made of it.
+        """
+        if settings.seed is not None:
+            return settings.seed
+        path = self.folder / SEED
+        if not path.exists():
+            write_bytes(path, f"{secrets.randbits(64)}\n".encode())
+        return int(path.read_text())
 
     def _records(self, part: str) -> Records:
         kept = read_arrays(self.folder / f"{part}.npz")
@@ -161,8 +216,9 @@ class SiteFolder:
 
 def facts_of(records: Records, classes: int) -> PublicFacts:
     """What of a site's training records is public: how many patients there are."""
+    named = records.patients is not None
     patients = len(records) if records.patients is None else len(np.unique(records.patients))
-    return PublicFacts(patients=max(1, patients), classes=classes)
+    return PublicFacts(patients=max(1, patients), classes=classes, named=named)
 
 
 def found_site(
@@ -171,10 +227,14 @@ def found_site(
     train: Records,
     validation: Records,
     opening: Mapping[str, Any] | None = None,
+    patients: Sequence[str] = (),
 ) -> SiteFolder:
     """Makes a site's folder and opens its log: what records it has, and what it may spend.
 
-    `opening` is the opening record of its budget; without one the budget is open.
+    `opening` is the opening record of a rehearsal's budget; without one the budget is open. A
+    site that is no rehearsal has none until its officer's paper is installed. `patients` are
+    what the source calls those whom `Records.patients` has codes for, by code; the site keeps
+    its own patients' names, to be able to take one out.
     """
     if opening is None:
         opening = {"population": settings.population, "epsilon": None, "delta": None}
@@ -185,6 +245,10 @@ def found_site(
     _check_unlike(site, settings, train, validation)
     for part, records in (("train", train), ("validation", validation)):
         write_arrays(folder / f"{part}.npz", _arrays_of(records))
+    if patients and train.patients is not None and validation.patients is not None:
+        codes = {*train.patients.tolist(), *validation.patients.tolist()}
+        here = {str(code): patients[code] for code in sorted(codes) if code < len(patients)}
+        write_json(folder / PATIENTS, here)
     key_path = folder / "commitment.key"
     if not key_path.exists():
         write_bytes(key_path, secrets.token_bytes(32))
@@ -206,7 +270,8 @@ def found_site(
             },
         )
         budget = f"budget/{settings.population}"
-        if log.entry(budget) is None:  # a population's budget is opened once, whatever is planned
+        # Opened once, whatever is planned; and where it is no rehearsal, by the officer's paper.
+        if settings.rehearsal and log.entry(budget) is None:
             log.append(budget, "budget.opened", opening)
     write_json(folder / "site.json", settings.to_json())  # last: a folder without it is no site
     return site
@@ -221,14 +286,22 @@ def _check_unlike(
     found = site.settings()
     limits = (found.population, found.epsilon, found.delta)
     same_budget = limits == (settings.population, settings.epsilon, settings.delta)
-    kept = [site.train(), site.validation()]
-    alike = [_same(old, new) for old, new in zip(kept, (train, validation), strict=True)]
+    given = (train, validation)
+    alike = [_same(old, new) for old, new in zip(site.parts(), given, strict=True)]
     if not all(alike) or not same_budget:
         what = "another budget" if all(alike) else "other records"
         raise BadInput(
             f"{site.folder}, a site that was founded with {what}",
             "an empty folder, or the site of the same records and budget",
-            "choose another sites.dir, or the data, seed and budget that it was founded with",
+            "give the data, seed and budget that it was founded with; other patients have another "
+            "sites.dir",
+        )
+    if found.card != settings.card:  # the same patients, whatever the file is called now
+        raise BadInput(
+            f"{settings.card.name}, {settings.card.origin}, for {site.folder}, whose same records "
+            f"are registered as {found.card.name}, {found.card.origin}",
+            "the data as they were first registered",
+            "a budget is the patients', not a file's: give the file under its first name",
         )
 
 

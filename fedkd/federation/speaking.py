@@ -6,12 +6,12 @@ from typing import Any
 
 from fedkd.data import Records
 from fedkd.distill import Classifier, load_weights, save_weights
-from fedkd.distill.private import PrivateTraining, train_privately
+from fedkd.distill.private import PrivateTraining, even_start, train_privately
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.randomness import stream
 from fedkd.federation.site import SiteFolder, SiteSettings
 from fedkd.knowledge import BadInput, digest_of_arrays
-from fedkd.privacy import TrainingPlan
+from fedkd.privacy import Mechanism, TrainingPlan
 from fedkd.privacy.noise import NoiseSource, rehearsal_noise, system_noise
 
 
@@ -52,7 +52,8 @@ class Speakers:
         """Trains the speaker that `charge` paid for, and keeps it: weights first."""
         noise, sampling = self._streams()
         began = time.perf_counter()
-        fitted = train_privately(_private(fresh), records, _told(plan), noise, sampling.uniforms)
+        start = even_start(_private(fresh))
+        fitted = train_privately(start, records, _told(plan), noise, sampling.uniforms)
         weights = fitted.weights()
         self._folder.mkdir(exist_ok=True)
         save_weights(self._folder / f"{run}.safetensors", weights)
@@ -67,8 +68,8 @@ class Speakers:
         if not settings.rehearsal:
             return system_noise(), system_noise()
         return (
-            rehearsal_noise(stream(settings.seed, settings.name, 0, "noise")),
-            rehearsal_noise(stream(settings.seed, settings.name, 0, "sampling")),
+            rehearsal_noise(stream(self._site.seed(settings), settings.name, 0, "noise")),
+            rehearsal_noise(stream(self._site.seed(settings), settings.name, 0, "sampling")),
         )
 
 
@@ -77,15 +78,21 @@ def _private(model: Classifier) -> Any:
 
     if not isinstance(model, TorchClassifier):
         raise BadInput(
-            f"{model.architecture} as the model that answers under dp_training",
+            f"{model.architecture.partition('(')[0].rpartition('.')[2]} as the model that answers "
+            "under dp_training",
             "a torch model: its gradients are clipped and noised",
             "trees and other models without gradients can answer under mechanism=pate alone",
         )
     return model
 
 
-def check_speaker(model: Classifier) -> None:
-    """`BadInput` where a model cannot be trained privately: said before anything is charged."""
+def check_speaker(model: Classifier, mechanism: Mechanism) -> None:
+    """`BadInput` where a model cannot answer under a mechanism: said before anything is charged.
+
+    Where noise lies on what shards say, or on nothing, any model will do.
+    """
+    if mechanism.speaker != "gradients":
+        return
     from fedkd.distill.private import check_suitable
 
     check_suitable(_private(model))

@@ -3,14 +3,16 @@
 from fedkd.privacy.events import Cost
 from fedkd.privacy.filters import BudgetExhausted, NotChargeable
 from fedkd.privacy.ledger import Ledger
-from fedkd.privacy.mechanism import Mechanism, PublicFacts, TrainingPlan
+from fedkd.privacy.mechanism import AnswerPlan, Mechanism, Plan, PublicFacts, TrainingPlan
 
 __all__ = [
+    "AnswerPlan",
     "BudgetExhausted",
     "Cost",
     "Ledger",
     "Mechanism",
     "NotChargeable",
+    "Plan",
     "PublicFacts",
     "TrainingPlan",
 ]

@@ -50,6 +50,10 @@ class NoiseSource:
         """Independent whole numbers [N], int64, exactly as `discrete_gaussian` says."""
         return discrete_gaussian(variance, count, self.bits)
 
+    def geometrics(self, rate: Fraction | int | float, count: int) -> Array:
+        """Independent whole numbers [N], int64, exactly as `geometric` says."""
+        return geometric(rate, count, self.bits)
+
 
 def system_noise() -> NoiseSource:
     """Noise from the operating system's cryptographic generator, and from nothing else.
@@ -133,10 +137,31 @@ def discrete_gaussian(variance: Fraction | int | float, count: int, bits: Bits) 
     return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
-def discrete_laplace(scale: int, tries: int, bits: Bits) -> Array:
-    """Whole numbers x, int64, each with probability proportional to exp(-|x| / scale).
+def geometric(rate: Fraction | int | float, count: int, bits: Bits) -> Array:
+    """Whole numbers x [N], int64, each with probability proportional to exp(-rate |x|), exactly.
 
-    Algorithm 2 of 2004.00010: what is left of `tries` tries, more than a third of them.
+    Two-sided geometric noise (Ghosh, Roughgarden, Sundararajan, 2009, 0811.2841): added to a whole
+    number of sensitivity s it is (s rate)-DP. `rate` is taken as the fraction that it is, and lies
+    in [2^-32, 2^10], with a denominator of at most 2^32.
+    """
+    exact = Fraction(rate) if math.isfinite(rate) else Fraction(0)
+    if not (2**-32 <= exact <= 2**10 and exact.denominator <= 2**32):
+        raise BadInput(f"rate={rate}", "a fraction in [2^-32, 2^10] of a denominator up to 2^32")
+    found: list[Array] = []
+    lacking = count
+    while lacking > 0:
+        tries = 4 * lacking + 8
+        kept = discrete_laplace(exact.denominator, tries, bits, exact.numerator)[:lacking]
+        found.append(kept)
+        lacking -= len(kept)
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+def discrete_laplace(scale: int, tries: int, bits: Bits, every: int = 1) -> Array:
+    """Whole numbers x, int64, each with probability proportional to exp(-|x| every / scale).
+
+    Algorithm 2 of 2004.00010, `scale` and `every` being its t and s: what is left of `tries`
+    tries, where `every` is 1 more than a third of them.
     """
     rest = _below(scale, tries, bits)
     taken = _happens(rest / scale, lambda place: Fraction(int(rest[place]), scale), bits)
@@ -146,7 +171,7 @@ def discrete_laplace(scale: int, tries: int, bits: Bits) -> Array:
     while len(going):
         going = going[_happens(np.ones(len(going)), lambda place: Fraction(1), bits)]
         whole[going] += 1
-    size = rest + scale * whole
+    size = (rest + scale * whole) // every
     negative = (_words(bits, len(size)) & np.uint64(1)).astype(bool)
     signed = np.where(negative, -size, size)
     kept: Array = signed[~(negative & (size == 0))]  # zero has one sign

@@ -6,6 +6,7 @@ from fedkd.report.load import Run, load, load_all
 from fedkd.report.metrics import append_metrics, read_metrics
 from fedkd.report.summary import check_summary, read_summary, summary_schema, write_summary
 from fedkd.report.table import show, table
+from fedkd.report.utility import write_utility
 
 __all__ = [
     "Comparison",
@@ -23,4 +24,5 @@ __all__ = [
     "table",
     "write_figures",
     "write_summary",
+    "write_utility",
 ]

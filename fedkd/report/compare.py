@@ -10,6 +10,7 @@ from typing import Any
 
 from fedkd.knowledge import BadInput
 from fedkd.report import svg
+from fedkd.report.claims import NOT_PRIVATE, promises, wrapped
 from fedkd.report.load import Run, load
 from fedkd.report.units import size
 
@@ -79,6 +80,10 @@ class Group:
     means: Mapping[str, Interval | None]
     differences: Mapping[str, Interval | None]
     pairs: int
+    privacy: tuple[str, ...]
+    """What the runs promise a patient, or that they promise nothing."""
+    claims: Mapping[int, Mapping[str, Any]]
+    """By seed and site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ class Comparison:
                     "label": group.label,
                     "seeds": list(group.seeds),
                     "pairs": group.pairs,
+                    "privacy": list(group.privacy),
+                    "claims": {str(seed): dict(its) for seed, its in group.claims.items()},
                     "means": {key: _plain(it) for key, it in group.means.items()},
                     "differences": {key: _plain(it) for key, it in group.differences.items()},
                 }
@@ -109,14 +116,16 @@ class Comparison:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(
-            ["group", "figure", "n", "mean", "half_95", "pairs", "difference", "difference_half_95"]
-        )
+            ["group", "figure", "n", "mean", "half_95", "pairs", "difference", "difference_half_95",
+             "privacy"]
+        )  # fmt: skip
         for group in self.groups:
             for key, mean in group.means.items():
                 if mean is not None:
                     gap = group.differences.get(key)
                     row = [group.label, key, mean.n, *_cells(mean), gap.n if gap else ""]
-                    writer.writerow([*row, *(_cells(gap) if gap else ["", ""])])
+                    gaps = _cells(gap) if gap else ["", ""]
+                    writer.writerow([*row, *gaps, " ".join(group.privacy)])
         return out.getvalue()
 
     def to_latex(self) -> str:
@@ -129,6 +138,7 @@ class Comparison:
             " & ".join(["", *(_escaped(figure.name) for figure in figures)]) + " \\\\",
             "\\midrule",
         ]
+        lines[1:1] = [f"% {group.label}: {said}" for group in self.groups for said in group.privacy]
         for group in self.groups:
             cells = [_latex_cell(group, figure) for figure in figures]
             lines.append(" & ".join([_escaped(group.label), *cells]) + " \\\\")
@@ -155,7 +165,14 @@ class Comparison:
             )
         if any(not group.pairs for group in self.groups[1:]):
             lines.append("No seed in common with the first group: no difference is given.")
-        return lines
+        return [*lines, "", *self._privacy()]
+
+    def _privacy(self) -> list[str]:
+        """What each group promises a patient; once where they all promise the same."""
+        if len({group.privacy for group in self.groups}) == 1:
+            return [line for one in self.groups[0].privacy for line in wrapped("privacy", one)]
+        said = [f"{group.label}: {one}" for group in self.groups for one in group.privacy]
+        return [line for one in said for line in wrapped("privacy", one)]
 
     def show(self) -> None:
         """Prints the lines."""
@@ -175,7 +192,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         grouped.setdefault(run.condition, []).append(run)
     for members in grouped.values():
         _refuse_twice(members)
-    labels = _labels([members[0] for members in grouped.values()])
+    labels = labels_of([members[0] for members in grouped.values()])
     by_seed = [{run.summary["seed"]: run.summary for run in it} for it in grouped.values()]
     return Comparison(
         tuple(
@@ -261,7 +278,10 @@ def draw_sweep(comparison: Comparison) -> str:
         for group in comparison.groups
         if (it := group.means["student_accuracy"]) is not None
     )
-    return svg.drawing(760, bottom + 62, "Accuracy over the sweep", described, parts)
+    bare = [group for group in comparison.groups if NOT_PRIVATE in group.privacy]
+    warning = NOT_PRIVATE if bare else ""
+    title = "Accuracy over the sweep"
+    return svg.drawing(760, bottom + 62, title, described, parts, warning=warning)
 
 
 def _group(
@@ -277,7 +297,9 @@ def _group(
         both = [(figure.of(own[seed]), figure.of(first[seed])) for seed in pairs]
         known = [a - b for a, b in both if a is not None and b is not None]
         gaps[figure.key] = interval(known) if len(known) == len(both) else None
-    return Group(label, tuple(sorted(own)), means, gaps, len(pairs))
+    kept = {seed: (own[seed].get("privacy") or {}).get("claims", {}) for seed in sorted(own)}
+    said = dict.fromkeys(line for seed in sorted(own) for line in promises(own[seed]))
+    return Group(label, tuple(sorted(own)), means, gaps, len(pairs), tuple(said), kept)
 
 
 def _refuse_twice(members: Sequence[Run]) -> None:
@@ -293,8 +315,8 @@ def _refuse_twice(members: Sequence[Run]) -> None:
         seen[seed] = run.folder
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
-    """What tells the groups apart: the choices and keys whose values differ between them."""
+def labels_of(runs: Sequence[Run], ignored: Sequence[str] = ()) -> list[str]:
+    """What tells runs apart: the choices and keys whose values differ between them."""
     if len(runs) == 1:
         return [str(runs[0].summary["method"])]
     flat = [_flat(run.conditions) for run in runs]
@@ -303,7 +325,10 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     values = [
         key
         for key in _keys(flat)
-        if _differ(flat, key) and key.split(".")[0] not in chosen and not _follows(key, chosen)
+        if _differ(flat, key)
+        and key not in ignored
+        and key.split(".")[0] not in chosen
+        and not _follows(key, chosen)
     ]
     labels = [
         ", ".join(

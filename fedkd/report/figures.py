@@ -1,4 +1,4 @@
-"""Draws a run: accuracy by round, hospitals before and after, bytes beside FedAvg."""
+"""Draws a run: accuracy by round, hospitals before and after, bytes beside FedAvg, epsilon."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fedkd.report import svg
+from fedkd.report.claims import warning_of
+from fedkd.report.epsilon import epsilon_spent
 from fedkd.report.metrics import read_metrics
 from fedkd.report.summary import Summary, read_summary
 from fedkd.report.units import share, size, times
@@ -41,7 +43,9 @@ def write_figures(run_dir: Path, summary: Summary | None = None) -> list[Path]:
     rounds = read_metrics(run_dir / "metrics.jsonl")
     drawn = {"hospitals": hospitals(summary), "bytes": bytes_sent(summary)}
     if rounds:
-        drawn["accuracy"] = accuracy_by_round(rounds)
+        drawn["accuracy"] = accuracy_by_round(rounds, warning_of(summary))
+    if summary["private"]:
+        drawn["epsilon"] = epsilon_spent(summary)
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
     files = []
@@ -51,7 +55,7 @@ def write_figures(run_dir: Path, summary: Summary | None = None) -> list[Path]:
     return files
 
 
-def accuracy_by_round(rounds: Sequence[Mapping[str, Any]]) -> str:
+def accuracy_by_round(rounds: Sequence[Mapping[str, Any]], warning: str = "") -> str:
     """Lines over the rounds; a round without a figure has no point."""
     curves = [curve for curve in CURVES if any(_has(line, curve.key) for line in rounds)]
     numbers = [int(line["round"]) for line in rounds]
@@ -87,7 +91,8 @@ def accuracy_by_round(rounds: Sequence[Mapping[str, Any]]) -> str:
         if _has(line, curve.key)
     ]
     described = f"After round {numbers[-1]}: {', '.join(last) or 'no figures'}."
-    return svg.drawing(WIDTH, round(box.bottom) + 66, "Accuracy by round", described, parts)
+    height = round(box.bottom) + 66
+    return svg.drawing(WIDTH, height, "Accuracy by round", described, parts, warning=warning)
 
 
 def hospitals(summary: Summary) -> str:
@@ -133,7 +138,8 @@ def hospitals(summary: Summary) -> str:
             parts += _dumbbell(scale, y, client, words, client[before], client[after])
     better = sum(1 for client in clients if _gain(client, "local_accuracy", "accuracy") > 0)
     described = f"{better} of {len(clients)} hospitals are better on the common test than alone."
-    return svg.drawing(WIDTH, bottom + 62, title, described, parts)
+    warning = warning_of(summary)
+    return svg.drawing(WIDTH, bottom + 62, title, described, parts, warning=warning)
 
 
 def bytes_sent(summary: Summary) -> str:
@@ -155,7 +161,8 @@ def bytes_sent(summary: Summary) -> str:
         parts.append(svg.bar(left, y, length, 24, colour=colour, title=f"{words}: {count} bytes"))
         parts.append(svg.text(left + max(length, 1) + 8, y + 17, size(count), bold=True))
     described = "; ".join(f"{words} {size(count)}" for words, count, _ in rows)
-    return svg.drawing(WIDTH, top + row * len(rows) + 12, title, described, parts)
+    height, warning = top + row * len(rows) + 12, warning_of(summary)
+    return svg.drawing(WIDTH, height, title, described, parts, warning=warning)
 
 
 def against_fedavg(ours: int, weights: int | None) -> str:

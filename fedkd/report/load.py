@@ -46,6 +46,16 @@ class Run:
 
         return digest_of_bytes(rfc8785.dumps(_json(self.conditions)))
 
+    def condition_without(self, keys: Sequence[str]) -> Digest:
+        """The same, whatever the values of some dotted keys of two parts are."""
+        import rfc8785
+
+        kept = self.conditions
+        for group, _, name in (key.partition(".") for key in keys):
+            if isinstance(kept.get(group), dict):
+                kept[group] = {key: it for key, it in kept[group].items() if key != name}
+        return digest_of_bytes(rfc8785.dumps(_json(kept)))
+
     @property
     def conditions(self) -> dict[str, Any]:
         """The configuration without what differs between repetitions."""

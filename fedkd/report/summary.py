@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fedkd.knowledge import BadInput
+from fedkd.report.claims import check_claims, drop_unclaimed
 
 Summary: TypeAlias = Mapping[str, Any]
 
 
 def write_summary(path: Path, summary: Summary) -> None:
-    """Writes `summary` to `path`, whole or not at all; `BadInput` if it does not fit the schema."""
+    """Writes `summary` to `path`, whole or not at all.
+
+    `BadInput` if it does not fit the schema, or an epsilon stands in it without its claim.
+    """
     check_summary(summary)
+    check_claims(summary)
     body = json.dumps(summary, indent=2, sort_keys=True, allow_nan=False) + "\n"
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with beside.open("w", encoding="utf-8") as file:
@@ -27,7 +32,10 @@ def write_summary(path: Path, summary: Summary) -> None:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """The summary at `path`; `BadInput` if there is none, or if it does not fit the schema."""
+    """The summary at `path`; `BadInput` if there is none, or if it does not fit the schema.
+
+    An epsilon without its claim, as earlier versions kept it, is not read.
+    """
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -39,7 +47,9 @@ def read_summary(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}, which cannot be read ({error})", "JSON in UTF-8") from error
     check_summary(summary)
-    return dict(summary)
+    kept = drop_unclaimed(dict(summary))
+    check_claims(kept)
+    return kept
 
 
 def check_summary(summary: Summary) -> None:

@@ -5,6 +5,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#00795A"
 INK, SOFT, GRID = "#1a1a1a", "#595959", "#dddddd"
+WARNING = "#a63c00"
 """Okabe and Ito's colours (2008), told apart by the colour-blind; each also has its own shape."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', Arial, sans-serif"
@@ -84,8 +85,26 @@ def bar(x: float, y: float, width: float, height: float, *, colour: str, title: 
     )
 
 
-def drawing(width: int, height: int, title: str, description: str, parts: Sequence[str]) -> str:
-    """The whole file: a title and a description for those who do not see it, then the parts."""
+def drawing(
+    width: int,
+    height: int,
+    title: str,
+    description: str,
+    parts: Sequence[str],
+    *,
+    warning: str = "",
+    metadata: str = "",
+) -> str:
+    """The whole file: a title and a description for those who do not see it, then the parts.
+
+    A `warning` stands below all of it, and first in the description; `metadata` travels inside,
+    unseen.
+    """
+    if warning:
+        parts = [*parts, text(24, height + 12, warning, colour=WARNING, bold=True)]
+        description, height = f"{warning} {description}", height + 28
+    if metadata:
+        parts = [f"<metadata>{escape(metadata)}</metadata>", *parts]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fedkd.report.claims import claims_of, lines
 from fedkd.report.figures import against_fedavg
 from fedkd.report.summary import Summary
 from fedkd.report.svg import shortened
@@ -16,8 +17,6 @@ LONGEST_MODEL, SHORT_MODEL = 20, 14
 
 MOST_ROWS = 12
 """With more hospitals than this only the best, the median and the worst are shown."""
-
-NOT_PRIVATE = "NOT PRIVATE: mechanism=none bounds nothing that an answer tells about a patient."
 
 
 class Column(NamedTuple):
@@ -68,7 +67,7 @@ def show(summary: Summary, console: "Console | None" = None) -> None:
     for line in [*_notes(summary, clients), *_results(summary)]:
         console.print(line, markup=False, highlight=False)
     for line in _warnings(summary):
-        style = "bold red" if line == NOT_PRIVATE else "yellow"
+        style = "bold red" if line.startswith("NOT PRIVATE") else "yellow"
         console.print(line, style=style, markup=False, highlight=False)
 
 
@@ -117,7 +116,8 @@ def _columns(summary: Summary, longest: int = LONGEST_MODEL) -> list[Column]:
         columns.append(_figure("AUROC alone", "local_own_auroc"))
         columns.append(_figure("AUROC now", "own_auroc"))
     if summary["private"]:
-        columns.append(Column("epsilon", lambda client: _epsilon(client["epsilon"])))
+        budgets = {site: claim.epsilon for site, claim in claims_of(summary).items()}
+        columns.append(Column("epsilon", lambda client: _epsilon(client, budgets)))
     columns.append(Column("sent", lambda client: size(client["bytes_up"])))
     columns.append(Column("got", lambda client: size(client["bytes_down"])))
     return columns
@@ -188,17 +188,15 @@ def _results(summary: Summary) -> list[str]:
 
 
 def _warnings(summary: Summary) -> list[str]:
-    lines = []
+    said = []
     out = [client for client in summary["clients"] if client["left_out"]]
     for client in out[:5]:
-        lines.append(
+        said.append(
             f"left out       {client['site']}: {_reasons(client['left_out'], summary['rounds'])}"
         )
     if len(out) > 5:
-        lines.append(f"left out       {len(out) - 5} more, with their reasons in summary.json")
-    if not summary["private"]:
-        lines.append(NOT_PRIVATE)
-    return lines
+        said.append(f"left out       {len(out) - 5} more, with their reasons in summary.json")
+    return [*said, *lines(summary)]
 
 
 def _reasons(left_out: Sequence[Mapping[str, Any]], rounds: int) -> str:
@@ -244,5 +242,6 @@ def _count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
-def _epsilon(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _epsilon(client: Mapping[str, Any], budgets: Mapping[str, float]) -> str:
+    spent, budget = client["epsilon"], budgets.get(client["site"])
+    return "-" if spent is None or budget is None else f"{spent:.2f} of {budget:g}"

@@ -5,8 +5,11 @@ from fedkd.wire.envelopes import Envelope, cover, opened
 from fedkd.wire.frames import Malformed, OtherVersion, pack, unpack
 from fedkd.wire.messages import (
     VERSION,
+    WITHHELD,
     Answer,
     Closed,
+    Counts,
+    Evaluation,
     Message,
     Plan,
     Present,
@@ -20,10 +23,13 @@ from fedkd.wire.messages import (
 
 __all__ = [
     "VERSION",
+    "WITHHELD",
     "Answer",
     "Closed",
     "Codec",
+    "Counts",
     "Envelope",
+    "Evaluation",
     "Malformed",
     "Message",
     "OtherVersion",

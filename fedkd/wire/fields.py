@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from fedkd.wire.frames import Malformed
@@ -9,6 +10,9 @@ from fedkd.wire.frames import Malformed
 MOST_TEXT = 256
 MOST_COUNT = 2**53 - 1  # RFC 8785 takes JSON's numbers as doubles
 MOST_NUMBER = 1e6
+MOST_THRESHOLDS = 5
+NOISES = ("geometric", "discrete_gaussian", "none")
+"""What lies on counts: exact two-sided geometric or discrete Gaussian noise, or nothing."""
 SITE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9_-])?")
 RUN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -46,7 +50,7 @@ def _check_count(value: Any) -> None:
 def _check_batch(value: Any) -> None:
     _check_count(value)
     if value < 1:
-        raise Malformed("a batch of nothing")
+        raise Malformed("a batch of nothing, or no floor")
 
 
 def _check_number(value: Any) -> None:
@@ -65,6 +69,31 @@ def _check_temperature(value: Any) -> None:
 def _check_flag(value: Any) -> None:
     if not isinstance(value, bool):
         raise Malformed("a flag that is none")
+
+
+def _check_positive(value: Any) -> None:
+    _check_number(value)
+    if value <= 0:
+        raise Malformed("a number that is not positive")
+
+
+def _check_thresholds(value: Any) -> None:
+    if not isinstance(value, tuple) or len(value) > MOST_THRESHOLDS:
+        raise Malformed("thresholds that are no list, or too many")
+    if not all(isinstance(one, float) and 0 < one < 1 for one in value):  # NaN neither
+        raise Malformed("a threshold outside (0, 1)")
+    if any(after <= before for before, after in pairwise(value)):
+        raise Malformed("thresholds that do not rise")
+
+
+def _check_group(value: Any) -> None:
+    if value is not None:
+        _check_text(value)
+
+
+def _check_noise(value: Any) -> None:
+    if value not in NOISES:
+        raise Malformed("a kind of noise that is not in the list")
 
 
 def check_digest(value: Any) -> None:
@@ -89,4 +118,11 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "loss": _check_text,
     "loss_weight": _check_number,
     "temperature": _check_temperature,
+    "model": check_digest,
+    "thresholds": _check_thresholds,
+    "group": _check_group,
+    "epsilon": _check_positive,
+    "noise": _check_noise,
+    "scale": _check_number,
+    "floor": _check_batch,
 }

@@ -23,6 +23,9 @@ from fedkd.wire.frames import Malformed, OtherVersion, pack, unpack
 
 VERSION = 1
 CODED = "coded."
+WITHHELD = -1
+"""In place of a count below the floor."""
+MOST_CELLS = 1 << 16
 
 
 class Reason(StrEnum):
@@ -35,6 +38,10 @@ class Reason(StrEnum):
     NOT_ACCEPTED = "not_accepted"
     BUDGET_EXHAUSTED = "budget_exhausted"
     NOT_CONFIGURED = "not_configured"
+    NOT_SIGNED = "not_signed"
+    """No valid paper of this site's data protection officer covers it: nothing may be paid."""
+    UNKNOWN_MODEL = "unknown_model"
+    """Nobody placed the model to be evaluated here, or of a kind that this site accepts."""
     ROLLED_BACK = "rolled_back"
     """Peers cosigned more of this site's log than it has: it was restored from an old copy."""
     NOT_FRESH = "not_fresh"
@@ -155,6 +162,62 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The server asks how a model does on a site's own held-out records: for counts, no more.
+
+    `model` is its digest: weights never travel in a message. With two classes `thresholds` (rising,
+    in (0, 1)) are those of the second class; with more there are none. `group` names a column by
+    whose categories the counts are to be apart, `epsilon` what the answer may cost.
+    """
+
+    run: str
+    round: int
+    model: Digest
+    thresholds: tuple[float, ...]
+    group: str | None
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def key(self) -> Digest:
+        """Names the question: asked again in whatever round, it is the same one."""
+        asked = [self.run, self.model, list(self.thresholds), self.group, self.epsilon]
+        return digest_of_bytes(rfc8785.dumps(["evaluation", *asked]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """A site's answer to an evaluation: noised whole numbers, and the law of their noise.
+
+    `counts` [G, B, C] int64: groups, what was said (one of T + 1 ranges between thresholds, or of
+    C classes), and true class. Each is at least `floor`, or `WITHHELD`. `scale` is 1 / epsilon of
+    geometric noise, the deviation of Gaussian noise, or 0.
+    """
+
+    site: str
+    run: str
+    round: int
+    question: Digest
+    model: Digest
+    noise: str
+    scale: float
+    floor: int
+    counts: Array
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        counts = self.counts
+        if counts.dtype.str != "<i8" or counts.ndim != 3 or not 0 < counts.size <= MOST_CELLS:
+            raise Malformed("counts of another type or shape, or too many")
+        if not bool(((counts == WITHHELD) | (counts >= self.floor)).all()):
+            raise Malformed("a count below the floor")
+        if (self.noise == "none") != (self.scale == 0):
+            raise Malformed("noise without a scale, or the other way round")
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A site does not answer, for a reason from the closed list."""
 
@@ -169,7 +232,7 @@ class Refusal:
             raise Malformed("a reason that is not in the list")
 
 
-Message = RollCall | Present | Question | Answer | Closed | Refusal
+Message = RollCall | Present | Question | Answer | Closed | Evaluation | Counts | Refusal
 
 _MESSAGES: dict[str, type[Message]] = {
     "roll_call": RollCall,
@@ -177,10 +240,12 @@ _MESSAGES: dict[str, type[Message]] = {
     "question": Question,
     "answer": Answer,
     "closed": Closed,
+    "evaluation": Evaluation,
+    "counts": Counts,
     "refusal": Refusal,
 }
 _KINDS = {message: kind for kind, message in _MESSAGES.items()}
-_AS_ARRAYS = {"queries", "coded"}
+_AS_ARRAYS = {"queries", "coded", "counts"}
 """Fields that travel as arrays alone; a lesson travels as an array and as a digest."""
 
 
@@ -193,6 +258,8 @@ def encode(message: Message) -> bytes:
     arrays: dict[str, Array] = {}
     if isinstance(message, Answer):
         arrays = {CODED + part: array for part, array in message.coded.items()}
+    elif isinstance(message, Counts):
+        arrays = {"counts": message.counts}
     elif isinstance(message, Question):
         lesson = message.lesson.probs if message.lesson else None
         carried = {"queries": message.queries, "lesson": lesson}
@@ -236,6 +303,10 @@ def _carried(
         if not all(name.startswith(CODED) for name in arrays):
             raise Malformed("an answer with foreign arrays")
         return {"coded": {name.removeprefix(CODED): array for name, array in arrays.items()}}
+    if message is Counts:
+        if arrays.keys() != {"counts"}:
+            raise Malformed("counts with missing or foreign arrays")
+        return arrays
     if message is not Question:
         if arrays:
             raise Malformed("arrays in a message that carries none")
@@ -267,9 +338,14 @@ _TO_PLAIN: dict[str, Callable[[Any], Any]] = {
     "origin": origin_to_json,
     "plan": _plan_to_plain,
     "lesson": lambda lesson: lesson.about if lesson else None,
+    "thresholds": list,
 }
 _FROM_PLAIN: dict[str, Callable[[Any], Any]] = {
     "origin": origin_from_json,
     "plan": _plan_from_plain,
     "reason": Reason,
+    "thresholds": lambda value: tuple(value) if isinstance(value, list) else value,
+    # canonical JSON writes 1.0 as 1
+    "epsilon": lambda value: float(value) if type(value) is int else value,
+    "scale": lambda value: float(value) if type(value) is int else value,
 }

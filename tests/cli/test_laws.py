@@ -32,6 +32,27 @@ def test_a_yaml_file_of_ones_own_is_a_part(own: Path, capsys: pytest.CaptureFixt
     assert "Traceback" not in said
 
 
+def test_a_mechanism_of_ones_own_that_pays_nothing_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "of_the_ward.py").write_text(
+        "from fedkd.privacy.mechanisms.none import none\n"
+        "def free():\n"
+        "    nothing = {'event': 'NoOp'}\n"
+        "    return none()._replace(private=True, training_cost=lambda facts, plan: nothing,\n"
+        "                           answer_cost=lambda facts, plan, queries: nothing)\n"
+    )
+    part = tmp_path / "mechanism" / "free.yaml"
+    part.parent.mkdir()
+    part.write_text("# Promises all and pays nothing.\n_target_: of_the_ward.free\nepsilon: null\n")
+    assert laws(str(part), config_dir=None, as_json=True) == 1
+    verdicts = json.loads(capsys.readouterr().out)["laws"]
+    broken = {it["law"]: it["reason"] for it in verdicts if not it["held"]}
+    assert list(broken) == ["a mechanism says whether it protects, and what pays for that"]
+    assert "found no plan" in broken["a mechanism says whether it protects, and what pays for that"]
+
+
 def test_a_part_without_laws_cannot_be_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert laws("query/public", config_dir=None, as_json=False) == 3
     assert "cannot tell" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from fedkd.federation.rounds import NoQuorum
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput, Distributions, Public, QuerySet
 from fedkd.privacy import Mechanism
-from fedkd.privacy.mechanisms.none import NON_PRIVATE
+from fedkd.privacy.mechanisms.none import none
 from fedkd.wire import (
     Answer,
     Closed,
@@ -431,16 +431,12 @@ def test_a_turn_whose_disk_is_full_says_nothing(
 
 def half() -> Mechanism:
     """A mechanism with a mistake: its rows sum to one half."""
-    return Mechanism(
-        "half", False, lambda _: NON_PRIVATE, lambda _, n: NON_PRIVATE, lambda said, _: said / 2
-    )
+    return none()._replace(name="half", release=lambda said, plan, noise: said / 2)
 
 
 def one_row_less() -> Mechanism:
     """A mechanism with a mistake: it loses a row."""
-    return Mechanism(
-        "less", False, lambda _: NON_PRIVATE, lambda _, n: NON_PRIVATE, lambda said, _: said[:-1]
-    )
+    return none()._replace(name="less", release=lambda said, plan, noise: said[:-1])
 
 
 def halving() -> Codec:

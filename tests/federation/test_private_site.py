@@ -16,6 +16,7 @@ from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput, Distributions
 from fedkd.wire import Answer, Closed, Message, Reason, Refusal, decode, encode
+from tests.federation.officers import officer, signed
 from tests.federation.small import Wiretap, conducted, finished, founded, question
 
 PRIVATE = ["mechanism=dp_training", "mechanism.steps=5", "budget.epsilon=2"]
@@ -185,9 +186,10 @@ def test_an_exhausted_budget_ends_a_site_and_the_others_go_on(tmp_path: Path) ->
 
 def test_two_runs_of_one_population_share_its_budget(tmp_path: Path) -> None:
     lasting = f"sites.dir={tmp_path / 'sites'}"
-    first = founded(tmp_path / "one", *PRIVATE, lasting, "mechanism.epsilon=1.9")
+    private = [*PRIVATE[:2], lasting, "mechanism.epsilon=1.9"]
+    first = signed(founded(tmp_path / "one", *private), officer(tmp_path), epsilon=2.0)
     conducted(first)
-    second = founded(tmp_path / "two", *PRIVATE, lasting, "mechanism.epsilon=1.9", "rounds=1")
+    second = founded(tmp_path / "two", *private, "rounds=1")
     state = conducted(second)
     assert not state.left_out, "what is left pays a noisier training"
     for name, folder in second.sites.items():

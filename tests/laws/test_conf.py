@@ -10,6 +10,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from fedkd.distill.generators.laws import GENERATOR_LAWS
+from fedkd.federation.mechanism_laws import MECHANISM_LAWS
 from fedkd.knowledge.laws import AGGREGATE_LAWS, FILTER_LAWS
 from fedkd.wire.laws import CODEC_LAWS
 
@@ -31,6 +32,7 @@ LAWS = {
     "filter": FILTER_LAWS,
     "codec": CODEC_LAWS,
     "generator": GENERATOR_LAWS,
+    "mechanism": MECHANISM_LAWS,
     "loss": laws_of_learning("LOSS_LAWS"),
     "model": laws_of_learning("MODEL_LAWS"),
     "gate": laws_of_learning("GATE_LAWS"),
@@ -51,8 +53,8 @@ CASES = [
 def part_of(path):
     """What the yaml makes, by Hydra alone."""
     content, kind = content_of(path), path.parent.name
-    if kind == "loss":  # beside the loss's own keys stands how it is used
-        content = without_extras(content)
+    if kind in ("loss", "mechanism"):  # beside the part's own keys stands how it is used
+        content = without_extras(content, kind)
     if kind == "model":  # may name a class of torch or scikit-learn
         from fedkd.distill import as_classifier
 
@@ -68,10 +70,10 @@ def content_of(path):
     return content[path.parent.name] if "@package _global_" in path.read_text() else content
 
 
-def without_extras(content):
+def without_extras(content, kind):
     from fedkd.cli.validation import parameters_of_target, target_of
 
-    own = {"_target_", *parameters_of_target(target_of(content, "loss"))}
+    own = {"_target_", *parameters_of_target(target_of(content, kind))}
     return OmegaConf.masked_copy(content, [key for key in content if key in own])
 
 
@@ -92,7 +94,7 @@ def test_a_part_keeps_the_laws_of_its_kind(path, law):
     law(part_of(path))
 
 
-@pytest.mark.parametrize("kind", ["aggregate", "filter", "codec", "generator"])
+@pytest.mark.parametrize("kind", ["aggregate", "filter", "codec", "generator", "mechanism"])
 def test_a_kind_has_parts_and_laws(kind):
     assert LAWS[kind]
     assert [path for path in YAMLS if path.parent.name == kind]

@@ -2,6 +2,7 @@
 
 import math
 
+import dp_accounting
 import mpmath
 import pytest
 from hypothesis import given, settings
@@ -110,6 +111,26 @@ def test_a_sampled_divergence_is_above_the_truth_and_hardly(
         truth = mpmath.log(moment) / (order - 1)
         assert found >= truth
         assert found <= truth * (1 + mpmath.mpf(1e-11)) + mpmath.mpf(1e-11)
+
+
+@few
+@given(
+    st.sampled_from(accounting.WHOLE_ORDERS),
+    st.floats(-9, -0.01).map(lambda power: 10**power),
+    st.floats(-1, 4).map(lambda power: 10**power),
+)
+def test_the_sum_that_is_done_here_is_dp_accounting_s(
+    order: float, rate: float, noise: float
+) -> None:
+    event = dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise))
+    (known,) = dp_accounting.rdp.RdpAccountant([order]).compose(event).rdp
+    found = rdp_at(order, events.poisson_sampled(rate, events.gaussian(noise)))
+    assert found == pytest.approx(known, rel=1e-9, abs=1e-11)
+
+
+def test_a_sample_with_endless_noise_costs_no_more_than_rounding() -> None:
+    for noise in (1e155, 1e200):
+        assert 0 < rdp_at(8, events.poisson_sampled(0.5, events.gaussian(noise))) < 1e-11
 
 
 @few

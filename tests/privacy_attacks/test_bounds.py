@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedkd.privacy.attacks import epsilon_from_counts, lower_bound_epsilon, lower_bound_mu
+from fedkd.privacy.attacks import (
+    epsilon_from_counts,
+    lower_bound_epsilon,
+    lower_bound_mu,
+    lower_bound_mu_of_sample,
+)
 
 ALPHA = 0.01
 MU = {1: 0.268, 4: 0.925}
@@ -118,3 +123,24 @@ def test_what_is_missed_counts_as_much_as_what_is_found():
 def test_samples_that_cannot_be_compared_are_refused(bound, left, right, said):
     with pytest.raises(ValueError, match=said):
         bound(left, right, ALPHA)
+
+
+def sampled(mu, rate, count, seed):
+    """The same of a mechanism that takes the unit in with this rate."""
+    rng = np.random.default_rng(seed)
+    left, right = released(mu, count, [seed, 1])
+    return left, np.where(rng.random(count) < rate, right, rng.normal(size=count))
+
+
+def test_of_a_sample_a_true_claim_is_refuted_as_seldom_as_alpha_says():
+    bounds = [
+        lower_bound_mu_of_sample(*sampled(1.0, 0.5, 1000, seed), ALPHA, 0.5) for seed in range(200)
+    ]
+    assert sum(bound > 1.0 for bound in bounds) <= stats.binom.ppf(0.999, 200, ALPHA)
+
+
+@pytest.mark.parametrize(("mu", "rate"), [(1.25, 0.5), (1.0, 1.0), (9.0, 0.9)])
+def test_of_a_sample_small_noise_and_a_larger_sample_are_found(mu, rate):
+    for seed in range(10):
+        left, right = sampled(mu, rate, 20_000, seed)
+        assert lower_bound_mu_of_sample(left, right, ALPHA, 0.5) > 1.0

@@ -7,10 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedkd.cli.attack import KINDS, Target, _steps, attack
+from fedkd.audit import Log
+from fedkd.audit.verify.logs import check_log
+from fedkd.cli.app import run as fedkd
+from fedkd.cli.attack import KINDS, Target, attack
 from fedkd.cli.run import Run, open_run
+from fedkd.cli.shadows import steps_of, steps_that_matter
 from fedkd.data import Records
 from fedkd.knowledge import BadInput
+from fedkd.privacy.attacks import auc
 from tests.federation.small import Wiretap, finished, founded
 
 SHADOWS = 16
@@ -35,15 +40,19 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def claims(run):
-    """Writes another claim into the run's summary, and puts the old one back."""
+def claims(run, private_run):
+    """Writes a claim into the run's summary that another run could make, and takes it back."""
     path = run / "summary.json"
     before = path.read_text()
 
-    def claim(**changes):
-        summary = json.loads(before)
-        summary["clients"] = [{**row, **changes} for row in summary["clients"]]
-        path.write_text(json.dumps(summary))
+    def claim(epsilon, delta):
+        summary, other = json.loads(before), json.loads((private_run / "summary.json").read_text())
+        for body in other["privacy"]["claims"].values():
+            body |= {"epsilon": epsilon, "spent": epsilon, "delta": delta}
+        for row in summary["clients"]:
+            row |= {"epsilon": epsilon, "delta": delta}
+        kept = {"private": True, "privacy": other["privacy"]}
+        path.write_text(json.dumps({**summary, **kept}))
 
     yield claim
     path.write_text(before)
@@ -106,14 +115,51 @@ def test_shadows_go_through_the_run_as_the_site_did(run):
     assert abs(one - other).max() > 0.01
 
 
-def test_an_attack_leaves_the_run_as_it_was(run, capsys):
+def logged(run, site):
+    with Log(run / "sites" / site / "log.sqlite", site) as log:
+        return [entry.body for entry in log.entries("access.performed")]
+
+
+def test_an_attack_is_told_by_the_attacked_sites_own_log_and_leaves_all_else(run, capsys):
     def contents():
         files = (path for path in run.rglob("*") if path.is_file() and "-" not in path.suffix)
-        return {path: path.read_bytes() for path in files}
+        own = run / "sites" / "site-01"
+        kept = {path: path.read_bytes() for path in files}
+        return {path: it for path, it in kept.items() if path != own / "log.sqlite"}
 
-    before = contents()
+    before, accesses = contents(), logged(run, "site-01")
     told(run, capsys, kind="distillation", sites=["site-01"])
-    assert contents() == before
+    assert contents() == before  # also audit/, which holds copies that were handed over
+    (access,) = logged(run, "site-01")[len(accesses) :]
+    assert (access["who"], access["kinds"]) == ("privacy attack", ["distillation"])
+    assert access["what"] == "records, models"
+    assert check_log(run / "sites" / "site-01" / "log.sqlite").party == "site-01"
+
+
+def test_what_is_refused_reads_nothing_and_logs_nothing(run, capsys):
+    before = logged(run, "site-01")
+    with pytest.raises(BadInput):
+        told(run, capsys, kind="guess", sites=["site-01"])
+    with pytest.raises(BadInput):
+        told(run, capsys, kind="loss", sites=["site-01", "site-99"])
+    assert logged(run, "site-01") == before
+
+
+def test_the_command_takes_hospitals_by_name(run, capsys):
+    asked = ["privacy", "attack", str(run), "--kind", "loss", "--json"]
+    assert fedkd([*asked, "--site", "site-02", "--site", "site-01"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [site["site"] for site in report["sites"]] == ["site-01", "site-02"]
+    assert report["sentence"] == "An attack refutes a claim or is silent; it never certifies one."
+    assert fedkd([*asked, "--site", "site-99"]) == 2
+
+
+def test_where_nobody_listens_on_the_way_a_model_fitted_afresh_skips_it():
+    every = ["came", "round-2", "round-3"]
+    assert steps_that_matter(every, warm=False, hears_all=False) == ("came", "round-3")
+    assert steps_that_matter(every, warm=True, hears_all=False) == every
+    assert steps_that_matter(every, warm=False, hears_all=True) == every
+    assert steps_that_matter(every[:1], warm=False, hears_all=False) == every[:1]
 
 
 def test_where_the_test_names_hospitals_only_this_ones_records_are_alike(run, monkeypatch):
@@ -156,7 +202,7 @@ def test_a_folder_that_is_no_finished_run_is_refused(tmp_path, capsys):
 
 
 def test_a_site_that_answered_nothing_is_not_attacked(run, capsys, monkeypatch):
-    monkeypatch.setattr("fedkd.cli.attack._steps", lambda log, name: [])
+    monkeypatch.setattr("fedkd.cli.attack.steps_of", lambda log, name: [])
     code, report = told(run, capsys, sites=["site-01"])
     assert (code, report["sites"][0]["findings"]) == (0, [])
     assert "no answer in this run" in report["sites"][0]["notes"][0]
@@ -168,7 +214,7 @@ def test_a_site_whose_trainings_were_erased_cannot_be_imitated(run):
         party="site-01", entries=lambda kind: [erased] if kind == "train.local" else []
     )
     with pytest.raises(BadInput, match="they were erased"):
-        _steps(log, open_run(str(run)).id)
+        steps_of(log, open_run(str(run)).id)
 
 
 def test_noise_on_answers_is_averaged_away_and_the_what_if_refutes_nothing(
@@ -223,3 +269,43 @@ def test_a_ledger_that_adds_gaussian_privacy_claims_it(private_run, run):
     private = Target(open_run(str(private_run)), "site-01", SHADOWS, 0)
     assert private.claim(2.0, 1e-5).gaussian
     assert not Target(open_run(str(run)), "site-01", SHADOWS, 0).claim(None, None).gaussian
+
+
+@pytest.fixture(scope="module")
+def overfitted_run(tmp_path_factory):
+    """Two hospitals that went over few records until nothing was left to learn of them."""
+    made = founded(
+        tmp_path_factory.mktemp("attack") / "overfitted",
+        "clients.count=2",
+        "data.records=100",
+        "data.test_size=150",
+        "query.size=30",
+        "rounds=1",
+        "training.local_epochs=150",
+        "training.batch=16",
+        "training.learning_rate=0.03",
+    )
+    finished(made, Wiretap(made))
+    return made.folder
+
+
+def test_lira_finds_a_planted_overfitted_model_by_the_sites_own_fit(overfitted_run, capsys):
+    _, report = told(overfitted_run, capsys, kind="lira", sites=["site-01"])
+    assert report["sites"][0]["findings"][0]["auc"] >= 0.85
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lira_stays_near_a_half_on_non_members_with_shuffled_labels(overfitted_run, seed):
+    """The site's records are put aside: two lots of strangers take both sides of each pair."""
+    target = Target(open_run(str(overfitted_run)), "site-01", SHADOWS, seed)
+    labels = np.random.default_rng(seed).permutation(target.others.labels)
+    strangers = Records(target.others.inputs, labels)
+    half = np.random.default_rng(10 + seed).permutation(len(strangers)) < len(strangers) // 2
+    assert target.bare  # what is attacked learnt from the site's own records
+    target.learner.records = strangers.take(half)
+    target.others = strangers.take(~half)
+    scores = target.by_lira()
+    assert target.pairing.pairs >= 50
+    assert (
+        abs(auc(scores[0::2], scores[1::2]) - 0.5) < 0.15
+    )  # two standard deviations of so few pairs

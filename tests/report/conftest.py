@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from fedkd.privacy.claim import REHEARSAL_NOISE, Claim, Evidence, Preparation, Use
+from fedkd.report.claims import statement
+
 Make = Callable[..., dict[str, Any]]
 
 
@@ -69,6 +72,72 @@ def a_summary(hospitals: int = 5, **changed: Any) -> dict[str, Any]:
     }
 
 
+def a_claim(place: int = 0, **changed: Any) -> Claim:
+    use = Use(
+        run="r1",
+        mechanism="dp_training",
+        sensitivity="one clip",
+        noise_multiplier=28.9,
+        clip=1.0,
+        sampling_rate=1.0,
+        steps=60,
+        sampling="none",
+    )
+    said: dict[str, Any] = {
+        "epsilon": 4.0,
+        "delta": 1e-5,
+        "spent": 2.5 + 0.01 * place,
+        "unit": "patient",
+        "units": 300 + place,
+        "records_per_unit": "any number",
+        "relation": "replace_special",
+        "not_protected": ("what is true of all",),
+        "trust": "the hospital's machine",
+        "uses": (use,),
+        "accountant": "gdp",
+        "accountant_version": "fedkd 0.1.0",
+        "filter": "gdp",
+        "order": "none",
+        "runs": ("r1",),
+        "period": "2026-11-24",
+        "population": f"rehearsal:r1:{place}",
+        "refusals": 0,
+        "preprocessing": (Preparation("ranges", "public"),),
+        "tuning": (Preparation("steps", "public"),),
+        "noise_source": REHEARSAL_NOISE,
+        "audit": "not attacked",
+        "subgroup_utility": "not measured",
+        "several_sites": "losses add up",
+        "evidence": Evidence("site", 9, "0" * 64),
+    }
+    return Claim(**{**said, **changed})
+
+
+def a_private_summary(hospitals: int = 3, epsilon: float = 4.0, **changed: Any) -> dict[str, Any]:
+    """A run under dp_training: all of an epsilon spent in the first of three rounds, by claim."""
+    claims = {
+        f"hospital-{place + 1:02d}": a_claim(
+            place, epsilon=epsilon, spent=epsilon * (0.99 - place / 100)
+        )
+        for place in range(hospitals)
+    }
+    clients = [
+        a_client(place, epsilon=claim.spent, delta=claim.delta)
+        for place, claim in enumerate(claims.values())
+    ]
+    privacy = {
+        "statement": statement(claims),
+        "claims": {site: claim.to_json() for site, claim in claims.items()},
+        "without": {},
+        "spent": {
+            site: [{"round": number, "epsilon": claim.spent} for number in (1, 2, 3)]
+            for site, claim in claims.items()
+        },
+    }
+    mechanism = {"mechanism": "dp_training", "private": True, "privacy": privacy}
+    return a_summary(hospitals, clients=clients, **{**mechanism, **changed})
+
+
 ROUNDS = [
     {"round": 1, "student_accuracy": 0.71, "hospitals_accuracy": 0.55, "agreement": 0.62},
     {"round": 2, "student_accuracy": 0.76, "hospitals_accuracy": 0.66, "agreement": 0.78},
@@ -90,6 +159,16 @@ def write_run(
 @pytest.fixture
 def summary() -> Make:
     return a_summary
+
+
+@pytest.fixture
+def private() -> Make:
+    return a_private_summary
+
+
+@pytest.fixture
+def claim() -> Callable[..., Claim]:
+    return a_claim
 
 
 @pytest.fixture

@@ -3,13 +3,16 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedkd.knowledge import BadInput
+from fedkd.privacy.claim import Claim, Evidence, Preparation, Use
 from fedkd.report import check_summary, read_summary, summary_schema, write_summary
+from fedkd.report.claims import BEFORE_CLAIMS
 
 # HOUSE.md, "What a run leaves behind": the contract, typed again on purpose.
 TOP = (
@@ -56,8 +59,58 @@ def test_the_schema_asks_for_the_promised_keys_and_no_others() -> None:
         (schema["properties"]["query_set"], "kind size digest"),
         (schema["properties"]["fedavg_best"]["oneOf"][1], "accuracy round bytes"),
     ):
-        assert sorted(part["required"]) == sorted(part["properties"]) == sorted(keys.split())
+        later = {"privacy"} & set(part["properties"])  # runs of earlier versions lack it
+        assert sorted(part["required"]) == sorted(set(part["properties"]) - later)
+        assert sorted(part["required"]) == sorted(keys.split())
         assert part["additionalProperties"] is False
+
+
+def test_the_schema_asks_for_every_field_of_a_claim() -> None:
+    schema = summary_schema()["$defs"]["claim"]
+    parts = (
+        (Claim, schema),
+        (Use, schema["properties"]["uses"]["items"]),
+        (Evidence, schema["properties"]["evidence"]),
+        (Preparation, summary_schema()["$defs"]["preparations"]["items"]),
+    )
+    for kind, part in parts:
+        names = sorted(one.name for one in fields(kind))
+        assert sorted(part["required"]) == sorted(part["properties"]) == names
+        assert part["additionalProperties"] is False
+
+
+def test_an_epsilon_is_written_beside_its_claim_or_not_at_all(
+    tmp_path: Path, private: Make
+) -> None:
+    path = tmp_path / "summary.json"
+    write_summary(path, private())
+    assert read_summary(path) == private()
+    kept = private()
+    site = kept["clients"][1]["site"]
+    claim = kept["privacy"]["claims"].pop(site)
+    with pytest.raises(BadInput, match=f"of {site} without a claim"):
+        write_summary(path, kept)
+    path.write_text(json.dumps(kept))
+    with pytest.raises(BadInput, match=f"of {site} without a claim"):
+        read_summary(path)
+    for name in claim:
+        kept["privacy"]["claims"][site] = {key: claim[key] for key in claim if key != name}
+        with pytest.raises(BadInput, match=name):
+            write_summary(path, kept)
+    kept["privacy"]["claims"][site] = {**claim, "spent": claim["spent"] / 2}
+    with pytest.raises(BadInput, match="expected the same"):
+        write_summary(path, kept)
+
+
+def test_an_epsilon_of_a_version_without_claims_is_not_read(
+    tmp_path: Path, summary: Make, client: Make
+) -> None:
+    """Such a run can be read; what it says of privacy lacks too much to be said again."""
+    old = summary(clients=[client(0, epsilon=2.5, delta=1e-5)], mechanism="x", private=True)
+    (tmp_path / "summary.json").write_text(json.dumps(old))
+    read = read_summary(tmp_path / "summary.json")
+    assert read["clients"][0]["epsilon"] is None
+    assert read["privacy"]["without"] == {"hospital-01": BEFORE_CLAIMS}
 
 
 def test_what_was_written_is_read_back(tmp_path: Path, summary: Make) -> None:

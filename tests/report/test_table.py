@@ -36,16 +36,40 @@ def test_five_hospitals_take_under_thirty_lines_with_everything_in_them(
         assert words in said
 
 
-def test_a_run_that_protects_nobody_says_so(summary: Make) -> None:
-    assert "NOT PRIVATE" in text(summary())
-    assert "NOT PRIVATE" not in text(summary(mechanism="dp_training", private=True))
+def test_a_run_that_protects_nobody_says_so(summary: Make, private: Make) -> None:
+    assert text(summary()).splitlines()[-1].startswith("NOT PRIVATE: mechanism=none")
+    assert "mechanism=none" not in text(private())
 
 
-def test_a_private_run_shows_what_each_hospital_spent(summary: Make, client: Make) -> None:
-    clients = [client(0, epsilon=2.5, delta=1e-5), client(1)]
-    said = text(summary(clients=clients, mechanism="dp_training", private=True))
-    assert "epsilon" in said
-    assert "2.50" in said
+def test_a_private_run_shows_what_each_hospital_spent_and_the_risk_beside_it(private: Make) -> None:
+    said = " ".join(text(private()).split())
+    assert "3.96 of 4" in said
+    assert "at most epsilon 4 (delta 1e-05), ever, for each patient" in said
+    assert "recognises at most 8.1 at one false alarm in 100" in said
+    assert "not attacked" in said
+    assert "rehearsal noise, drawn from a seed" in said
+    assert max(map(len, text(private()).splitlines())) <= 100
+
+
+def test_hospitals_with_other_budgets_are_told_apart(private: Make, claim: Any) -> None:
+    run = private()
+    other = claim(0, epsilon=8.0, spent=run["clients"][0]["epsilon"])
+    run["privacy"]["claims"]["hospital-01"] = other.to_json()
+    said = " ".join(text(run).split())
+    assert "hospital-01: at most epsilon 8" in said
+    assert "hospital-02, hospital-03: at most epsilon 4" in said
+
+
+def test_an_epsilon_without_a_claim_is_not_shown_and_the_reason_is(private: Make) -> None:
+    run = private()
+    del run["privacy"]["claims"]["hospital-02"]
+    run["privacy"]["without"] = {"hospital-02": "found no plan in charge 7"}
+    said = text(run)
+    assert "3.92" not in said
+    assert "no claim       hospital-02: found no plan in charge 7" in said
+    run["privacy"]["claims"] = {}
+    assert "No claim: no site's epsilon" in text(run)
+    assert "3.96" not in text(run)
 
 
 def test_a_figure_that_is_not_there_is_a_dash_and_no_mean_is_made_of_the_rest(

@@ -22,6 +22,8 @@ from fedkd.knowledge import (
 from fedkd.wire import (
     Answer,
     Closed,
+    Counts,
+    Evaluation,
     Malformed,
     OtherVersion,
     Plan,
@@ -84,6 +86,16 @@ def questions(draw):
     )
 
 
+POSITIVE = NUMBER.filter(lambda number: number > 0)
+THRESHOLDS = st.sets(st.floats(0, 1, exclude_min=True, exclude_max=True), max_size=5).map(
+    lambda found: tuple(sorted(found))
+)
+FLOOR = st.integers(1, 9)
+CELLS = hnp.arrays(
+    "<i8",
+    hnp.array_shapes(min_dims=3, max_dims=3, max_side=3),
+    elements=st.just(-1) | st.integers(9, 2**40),
+)
 CODED = st.dictionaries(
     st.text(min_size=1, max_size=6),
     hnp.arrays(st.sampled_from(DTYPES), hnp.array_shapes(max_dims=2, min_side=0, max_side=3)),
@@ -96,6 +108,10 @@ MESSAGES = st.one_of(
     questions(),
     st.builds(Answer, SITE, RUN, COUNT, DIGEST, DIGEST, TEXT, CODED),
     st.builds(Closed, SITE, RUN, COUNT, DIGEST),
+    st.builds(Evaluation, RUN, COUNT, DIGEST, THRESHOLDS, st.none() | TEXT, POSITIVE),
+    st.builds(
+        Counts, SITE, RUN, COUNT, DIGEST, DIGEST, st.just("geometric"), POSITIVE, FLOOR, CELLS
+    ),
     st.builds(Refusal, SITE, RUN, COUNT, st.sampled_from(Reason)),
 )
 
@@ -127,9 +143,16 @@ EXAMPLES = [
     a_question(queries=None, lesson=None, closing=True, origin=Public("n", "l", "d")),
     Answer("site-1", "run", 1, ABOUT, ABOUT, "float32", {"probs": np.full((2, 2), 0.5, "<f4")}),
     Closed("site-1", "run", 2, ABOUT),
+    Evaluation("run", 4, ABOUT, (0.25, 0.5), "sex", 1.0),
+    Counts(
+        "site-1", "run", 4, ABOUT, ABOUT, "geometric", 4.5, 5, np.array([[[5, -1], [7, 2**40]]])
+    ),
     Refusal("site-1", "run", 2, Reason.BUDGET_EXHAUSTED),
 ]
 BODIES = [encode(message) for message in EXAMPLES]
+KINDS_OF_MESSAGE = {
+    "roll_call", "present", "question", "answer", "closed", "evaluation", "counts", "refusal",
+}  # fmt: skip
 KINDS = pytest.mark.parametrize("body", BODIES, ids=[type(it).__name__ for it in EXAMPLES])
 
 
@@ -247,7 +270,7 @@ def test_a_kind_that_is_not_in_the_list_is_malformed(kind):
 @KINDS
 def test_a_message_under_another_kind_is_malformed(body):
     own = unpack(body, MOST)[0]["kind"]
-    for kind in {"roll_call", "present", "question", "answer", "closed", "refusal"} - {own}:
+    for kind in KINDS_OF_MESSAGE - {own}:
         with pytest.raises(Malformed):
             decode(respelt(body, kind=kind), MOST)
 
@@ -323,6 +346,77 @@ PLAIN_ORIGIN = unpack(BODIES[2], MOST)[0]["origin"]
 def test_a_question_with_a_wrong_field_is_malformed(changes):
     with pytest.raises(Malformed):
         decode(respelt(BODIES[2], **changes), MOST)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "sha256:"},
+        {"model": None},
+        {"thresholds": None},
+        {"thresholds": {}},
+        {"thresholds": [0]},
+        {"thresholds": [1]},
+        {"thresholds": [True]},
+        {"thresholds": ["0.5"]},
+        {"thresholds": [0.5, 0.5]},
+        {"thresholds": [0.5, 0.25]},
+        {"thresholds": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]},
+        {"thresholds": [-0.5]},
+        {"group": ""},
+        {"group": 1},
+        {"group": ["sex"]},
+        {"epsilon": 0},
+        {"epsilon": -1},
+        {"epsilon": True},
+        {"epsilon": "1"},
+        {"epsilon": None},
+        {"epsilon": 1e7},
+        {"weights": [0.5]},
+    ],
+    ids=lambda changes: str(changes)[:60],
+)
+def test_an_evaluation_with_a_wrong_field_is_malformed(changes):
+    with pytest.raises(Malformed):
+        decode(respelt(BODIES[6], **changes), MOST)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"noise": "laplace"}, {"noise": "none"}, {"noise": None}, {"noise": ["none"]}, {"scale": 0},
+     {"scale": -1}, {"scale": True}, {"floor": 0}, {"floor": 6}, {"floor": True}, {"question": ""}],
+    ids=lambda changes: str(changes)[:60],
+)  # fmt: skip
+def test_counts_with_a_wrong_field_are_malformed(changes):
+    with pytest.raises(Malformed):
+        decode(respelt(BODIES[7], **changes), MOST)
+
+
+def test_counts_below_their_floor_or_of_another_shape_are_malformed():
+    header, arrays = unpack(BODIES[7], MOST)
+    counts = arrays["counts"]
+    for wrong in (counts - 1, counts * 0, counts[0], counts.astype("<f8"), counts[:0]):
+        with pytest.raises(Malformed):
+            decode(pack(header, {"counts": wrong}), MOST)
+    for wrong in ({}, {"counts": counts, "weights": counts}, {"coded.counts": counts}):
+        with pytest.raises(Malformed):
+            decode(pack(header, wrong), MOST)
+    exact = respelt(BODIES[7], noise="none", scale=0)
+    assert decode(exact, MOST).scale == 0
+
+
+def test_an_evaluation_is_named_by_what_it_asks_and_not_by_its_round():
+    asked = EXAMPLES[6]
+    assert replace(asked, round=5).key == asked.key == decode(BODIES[6], MOST).key
+    other = digest_of_bytes(b"another model")
+    others = [
+        replace(asked, run="other"),
+        replace(asked, model=other),
+        replace(asked, thresholds=(0.5,)),
+        replace(asked, group=None),
+        replace(asked, epsilon=2.0),
+    ]
+    assert len({asked.key, *(it.key for it in others)}) == 6
 
 
 @pytest.mark.parametrize("reason", ["", "other", "Smith John", None, 1, [], ["failed"], "FAILED"])

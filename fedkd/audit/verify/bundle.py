@@ -347,7 +347,8 @@ def _not_here(
         return  # a log that cannot be read may be the missing one, and is bad news enough
     origins = {log.origin for log in logs.values()}
     enrolled = logs[SERVER].bodies(ENROLLED) if SERVER in logs else ()
-    for party in sorted({str(body.get("party")) for body in enrolled} - findings.keys()):
+    keepers = {str(one.get("party")) for one in enrolled if one.get("person") is not True}
+    for party in sorted(keepers - findings.keys()):
         why = f"found no log of {shown(party)}, which the server enrolled"
         yield Finding("missing log", CANNOT_TELL, why)
     for origin in sorted(trust.named() - origins) if trust is not None else ():

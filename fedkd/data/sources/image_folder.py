@@ -50,13 +50,13 @@ def image_folder(
     images = np.stack([_picture(each, size, grey) for each in files])
     labels = np.array([classes.index(each.parent.name) for each in files], dtype=np.int64)
     places = [each.parent.parent.name for each in files] if sites else None
-    records = Records(
-        images, labels, _patients(files, patient), None if places is None else _sites(places)
-    )
+    names, patients = _patients(files, patient)
+    records = Records(images, labels, patients, None if places is None else _sites(places))
     other = sum(each.is_file() for each in found) - len(files)
     notes = (f"{other} files that are no PNG or JPEG were left out",) if other else ()
     card = Card(name or folder.name, "not stated", "images", licence, legal_basis, origin)
-    return Dataset(card, image_space(images.shape[1:], classes), records, None, None, notes)
+    space = image_space(images.shape[1:], classes)
+    return Dataset(card, space, records, None, None, notes, names)
 
 
 def _sites(places: list[str]) -> Array:
@@ -82,9 +82,9 @@ def _picture(place: Path, size: int, grey: bool) -> Array:
     return pixels[None] if grey else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _patients(files: list[Path], pattern: str | None) -> Array | None:
+def _patients(files: list[Path], pattern: str | None) -> tuple[tuple[str, ...], Array | None]:
     if pattern is None:
-        return None
+        return (), None
     try:
         wanted = re.compile(pattern)
     except re.error as error:
@@ -95,5 +95,5 @@ def _patients(files: list[Path], pattern: str | None) -> Array | None:
     for place, match in zip(files, said, strict=True):
         if match is None:
             raise BadInput(f"{place.name} without a patient", f"a name as {pattern!r} describes")
-    codes = np.unique([match[1] for match in said if match], return_inverse=True)[1]
-    return codes.astype(np.int64)
+    names, codes = np.unique([match[1] for match in said if match], return_inverse=True)
+    return tuple(map(str, names)), codes.astype(np.int64)

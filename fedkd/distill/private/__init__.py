@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from fedkd.distill.private.plan import PrivateTraining
 
 if TYPE_CHECKING:
+    from fedkd.distill.private.start import even_start
     from fedkd.distill.private.suitable import check_suitable
     from fedkd.distill.private.training import train_privately
 
-__all__ = ["PrivateTraining", "check_suitable", "train_privately"]
+__all__ = ["PrivateTraining", "check_suitable", "even_start", "train_privately"]
 
 _WITH_TORCH = {
     "check_suitable": "fedkd.distill.private.suitable",
+    "even_start": "fedkd.distill.private.start",
     "train_privately": "fedkd.distill.private.training",
 }
 

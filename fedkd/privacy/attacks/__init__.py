@@ -8,6 +8,7 @@ from fedkd.privacy.attacks.bounds import (
     epsilon_from_counts,
     lower_bound_epsilon,
     lower_bound_mu,
+    lower_bound_mu_of_sample,
 )
 from fedkd.privacy.attacks.chance import chance
 from fedkd.privacy.attacks.distillation import Distil, through_a_copy
@@ -77,6 +78,7 @@ __all__ = [
     "lower_bound_epsilon_of_pairs",
     "lower_bound_mu",
     "lower_bound_mu_of_pairs",
+    "lower_bound_mu_of_sample",
     "mean_answer",
     "mix_of_answers",
     "mix_of_labels",

@@ -66,6 +66,19 @@ def lower_bound_mu(left: Array, right: Array, alpha: float) -> float:
     return max(0.0, by_pairs, _mu_at(*_rates(left, right, alpha / 2, _mu_at)))
 
 
+def lower_bound_mu_of_sample(left: Array, right: Array, alpha: float, rate: float) -> float:
+    """The same by pairs, of what was done to a sample that takes each unit with this `rate`.
+
+    `right` are releases on data with the unit: where it was not in the sample, they are as `left`,
+    so that a share (1 - rate) / 2 + rate * Phi(mu / sqrt 2) of pairs is told apart at best. The mu
+    is that of what was done to the sample; infinite where more is told apart than any allows.
+    """
+    _check(left, right)
+    won = at_least(int((right > left).sum()), len(left), alpha)  # a tie wins nothing
+    share = (won - (1 - rate) / 2) / rate
+    return max(0.0, math.sqrt(2) * float(special.ndtri(share))) if share < 1 else math.inf
+
+
 def _rates(
     left: Array, right: Array, alpha: float, gain: Callable[[float, float], float]
 ) -> tuple[float, float]:

@@ -40,10 +40,10 @@ def score_near(
 
     The queries are drawn once: every speaker is asked the same.
     """
-    asked = list(near(records, public, variants, share, rng))
+    asked = np.concatenate(list(near(records, public, variants, share, rng)))
 
     def score(speaker: Speaker) -> Array:
-        said = [scaled(speaker(inputs), labels) for inputs in asked]
-        return np.asarray(np.mean(said, axis=0))
+        said = scaled(speaker(asked), np.tile(labels, variants))
+        return np.asarray(said.reshape(variants, len(labels)).mean(axis=0))
 
     return score

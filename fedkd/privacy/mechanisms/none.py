@@ -2,7 +2,8 @@
 
 from fedkd.knowledge import Array
 from fedkd.privacy.events import Cost
-from fedkd.privacy.mechanism import Mechanism, PublicFacts, Rng, TrainingPlan
+from fedkd.privacy.mechanism import Mechanism, Plan, PublicFacts
+from fedkd.privacy.noise import NoiseSource
 
 NON_PRIVATE: Cost = {"event": "NonPrivate"}
 """What dp_accounting calls NonPrivateDpEvent: epsilon is infinite."""
@@ -11,15 +12,25 @@ NON_PRIVATE: Cost = {"event": "NonPrivate"}
 def none() -> Mechanism:
     """No protection: every new question costs everything, and only an open budget covers it."""
 
-    def training_cost(facts: PublicFacts, plan: TrainingPlan | None) -> Cost:
+    def training_cost(facts: PublicFacts, plan: Plan | None) -> Cost:
         return NON_PRIVATE
 
-    def answer_cost(facts: PublicFacts, queries: int) -> Cost:
+    def answer_cost(facts: PublicFacts, plan: Plan | None, queries: int) -> Cost:
         return NON_PRIVATE
 
-    def release(said: Array, rng: Rng) -> Array:
+    def release(said: Array, plan: Plan | None, noise: NoiseSource) -> Array:
         return said
 
     return Mechanism(
-        "none", False, "gdp", "patient", None, None, training_cost, answer_cost, release
+        name="none",
+        private=False,
+        filter="gdp",
+        unit="patient",
+        speaker="ordinary",
+        cost_at=None,
+        plan=None,
+        training_cost=training_cost,
+        answer_cost=answer_cost,
+        release=release,
+        worst_pair=None,
     )

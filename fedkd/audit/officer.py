@@ -1,0 +1,167 @@
+"""Makes a person's key, and signs papers with it: which kind of paper, and its exact bytes."""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import quote, unquote
+
+from fedkd.audit.verify import (
+    SEED_BYTES,
+    Algorithm,
+    CannotTell,
+    Malformed,
+    Note,
+    Refuted,
+    SigningKey,
+    VerifierKey,
+)
+from fedkd.knowledge import BadInput, Digest, digest_of_bytes
+
+BUDGET: Final = "privacy budget"
+"""The kind of paper that a budget is: a signature over one kind says nothing about another."""
+_HEAD: Final = "fedkd signed paper v1"
+_NAMED: Final = "fedkd.invalid/person/"
+_GROUPS, _DIGITS = 6, 5
+_Key = TypeVar("_Key", SigningKey, VerifierKey)
+
+
+def new_key(path: Path, name: str) -> SigningKey:
+    """A fresh Ed25519 key of the person `name`, in a file that nobody else can read.
+
+    `BadInput` where there is a file already: a key that was written over can sign nothing more.
+    """
+    if not name.strip():
+        raise BadInput(f"the name {name!r}", "a person's name, or that of an office")
+    key = SigningKey(
+        _NAMED + quote(name.strip(), safe=""), Algorithm.ED25519, secrets.token_bytes(SEED_BYTES)
+    )
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(key.secret_text() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(fresh, path)
+    except FileExistsError:
+        raise BadInput(
+            f"{path}, which is there already",
+            "a new file",
+            "choose another name; a key is never written over",
+        ) from None
+    except OSError as error:
+        raise BadInput(f"{path}, which cannot be made ({error.strerror})", "a file") from None
+    finally:
+        fresh.unlink(missing_ok=True)
+    return key
+
+
+def read_key(path: Path) -> SigningKey:
+    """The person's key in a file; `BadInput` where it is none, or others may read it."""
+    try:
+        text, mode = path.read_text().strip(), path.stat().st_mode
+    except (OSError, UnicodeDecodeError):
+        raise BadInput(f"no key in {path}", "a file that fedkd keys new made") from None
+    try:
+        key = _expect_ed25519(SigningKey.parse(text))
+    except Malformed:  # says nothing of what the file holds
+        raise BadInput(f"no key in {path}", "a file that fedkd keys new made") from None
+    if mode & 0o077:
+        raise BadInput(
+            f"{path} with mode {mode & 0o777:04o}",
+            "0600: whoever reads a key signs as its person",
+            f"chmod 600 {path}, and make a new key if somebody may have read this one",
+        )
+    return key
+
+
+def verifier_of(text: str) -> VerifierKey:
+    """The public key that `text` spells, or the file of this name holds; `BadInput` if neither."""
+    written = text.strip()
+    try:
+        if Path(text).is_file():
+            written = Path(text).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        pass
+    if written.startswith("PRIVATE"):
+        raise BadInput(
+            "the private half of a key",
+            "the line that fedkd keys show prints",
+            "it belongs to its person alone: make a new one if others saw it",
+        )
+    try:
+        return _expect_ed25519(VerifierKey.parse(written))
+    except Malformed as error:
+        raise BadInput(
+            f"a verifier key that is none ({error})",
+            "the line that fedkd keys show prints: name+id+key",
+        ) from None
+
+
+def person_of(key: VerifierKey) -> str:
+    """The name of the person whose key this is, as it was typed."""
+    return unquote(key.name.removeprefix(_NAMED))
+
+
+def fingerprint(key: VerifierKey) -> str:
+    """The key in 30 decimal digits, to be compared by telephone: six groups of five.
+
+    Of SHA-256 over the whole line; another key with the same digits takes about 2^99 tries.
+    """
+    number = int.from_bytes(hashlib.sha256(key.text().encode()).digest(), "big")
+    digits = f"{number % 10 ** (_GROUPS * _DIGITS):0{_GROUPS * _DIGITS}d}"
+    return " ".join(digits[i : i + _DIGITS] for i in range(0, len(digits), _DIGITS))
+
+
+def signed_text(kind: str, digest: Digest) -> str:
+    """What is signed: that it is a paper, of which kind, and what its bytes hash to.
+
+    The second line of a checkpoint is a number, so that no signature over a log passes for one.
+    """
+    return f"{_HEAD}\n{kind}\n{digest}\n"
+
+
+def sign_paper(key: SigningKey, kind: str, paper: bytes) -> bytes:
+    """The signed note (C2SP signed-note) over `paper`, to lie beside it."""
+    return key.signed(signed_text(kind, digest_of_bytes(paper)))
+
+
+def expect_signed(
+    key: VerifierKey, kind: str, paper: bytes, signature: bytes, where: str = "the paper"
+) -> None:
+    """`BadInput` unless `signature` is a note over exactly these bytes, as this kind, by `key`."""
+    try:
+        note = Note.parse(signature)
+    except Malformed as error:
+        raise BadInput(
+            f"no signature over {where} ({error})", "a .sig file as fedkd keys sign writes it"
+        ) from None
+    expected = signed_text(kind, digest_of_bytes(paper))
+    if note.text != expected:
+        head, said, of = (*note.text.splitlines(), "", "", "")[:3]
+        if head == _HEAD and said == kind:
+            found = f"a signature over another text: it signs {of}, {where} is {expected[-72:-1]}"
+        else:
+            found = f"a signature over {said or 'something else'!r} beside {where}"
+        raise BadInput(
+            found,
+            f"one over these bytes, as a {kind}",
+            "a paper that was changed has to be signed again, by the officer",
+        )
+    try:
+        note.verify([key])
+    except (Refuted, CannotTell):
+        signers = ", ".join(sorted({unquote(one.name) for one in note.signatures}))
+        raise BadInput(
+            f"a signature over {where} by {signers.replace(_NAMED, '')} that another key made",
+            f"one by {person_of(key)}, whose key has the fingerprint {fingerprint(key)}",
+            "ask the officer whose key is known here to sign it",
+        ) from None
+
+
+def _expect_ed25519(key: _Key) -> _Key:
+    if key.algorithm is not Algorithm.ED25519:
+        raise Malformed(f"key {key.name}", f"a key of type {key.algorithm:#04x}", "Ed25519, 0x01")
+    return key

@@ -1,0 +1,112 @@
+"""Makes a person's keys, shows their public half, and signs papers with them."""
+
+import json
+from pathlib import Path
+
+from fedkd.audit.officer import (
+    BUDGET,
+    fingerprint,
+    new_key,
+    person_of,
+    read_key,
+    sign_paper,
+    verifier_of,
+)
+from fedkd.audit.verify import VerifierKey
+from fedkd.federation.budgets import UNPROTECTED, Budget
+from fedkd.federation.durable import write_bytes
+from fedkd.knowledge import BadInput
+from fedkd.privacy.risk import in_words
+
+DONE = 0
+
+
+def new(path: Path, *, name: str, as_json: bool) -> int:
+    """Makes a key pair in `path`, for its person alone, and prints the public half."""
+    key = new_key(path, name).verifier()
+    if as_json:
+        print(json.dumps({"file": str(path), **_told(key)}, indent=2))
+        return DONE
+    print(f"{path} is the private key of {person_of(key)}: keep it, and show it to nobody")
+    _print(key)
+    return DONE
+
+
+def show(path: Path, *, as_json: bool) -> int:
+    """Prints the public half of the key in `path`, which may hold either half."""
+    try:
+        private = path.read_bytes().startswith(b"PRIVATE")
+    except OSError as error:
+        raise BadInput(f"{path}, which cannot be read ({error.strerror})", "a key's file") from None
+    key = read_key(path).verifier() if private else verifier_of(str(path))
+    if as_json:
+        print(json.dumps(_told(key), indent=2))
+        return DONE
+    _print(key)
+    return DONE
+
+
+def sign(path: Path, *, key: Path, as_json: bool) -> int:
+    """Signs the paper in `path` after reading it, and says in words what was signed."""
+    signer = read_key(key)
+    paper = paper_in(path)
+    budget = Budget.read(paper, path.name)
+    beside = path.with_name(path.name + ".sig")
+    try:
+        write_bytes(beside, sign_paper(signer, BUDGET, paper))
+    except OSError as error:
+        raise BadInput(f"{beside}, which cannot be written ({error.strerror})", "a file") from None
+    told = {
+        "paper": str(path),
+        "signature": str(beside),
+        "kind": BUDGET,
+        "digest": budget.digest,
+        **_told(signer.verifier()),
+    }
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return DONE
+    print(f"signed by {told['person']}, as a {BUDGET}: {path} ({budget.digest})")
+    for line in words_of(budget):
+        print(line)
+    print(f"the signature is in {beside}; it holds for these bytes alone")
+    return DONE
+
+
+def paper_in(path: Path) -> bytes:
+    """The bytes of a paper; `BadInput` where there is none."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}, which cannot be read ({error.strerror})", "a paper") from None
+
+
+def words_of(budget: Budget) -> list[str]:
+    """A budget in lines that its officer can hold against what was meant."""
+    lines = [f"population: {budget.population}, {budget.patients} patients at most"]
+    if budget.epsilon is None or budget.delta is None:
+        lines.append(
+            f"NOT PRIVATE ({UNPROTECTED}): answers may leave that nothing bounds"
+            if budget.unprotected
+            else "nothing may leave"
+        )
+    else:
+        lines += [
+            f"epsilon {budget.epsilon:g} at delta {budget.delta:.3g}, by "
+            f"{', '.join(budget.mechanisms) or 'nothing: no answer may leave'}",
+            in_words(budget.epsilon, budget.delta, "gdp", budget.unit),
+        ]
+    lines.append(f"reason: {budget.reason}")
+    if budget.replaces is not None:
+        lines.append(f"in place of {budget.replaces}")
+    return lines
+
+
+def _told(key: VerifierKey) -> dict[str, str]:
+    return {"person": person_of(key), "vkey": key.text(), "fingerprint": fingerprint(key)}
+
+
+def _print(key: VerifierKey) -> None:
+    print(f"verifier key: {key.text()}")
+    print(f"fingerprint:  {fingerprint(key)}")
+    print("read the fingerprint to each other by telephone before the key is pinned at a site")
