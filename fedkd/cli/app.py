@@ -18,6 +18,9 @@ from fedkd import __version__
 from fedkd.cli.audit_commands import logs
 from fedkd.cli.options import Debug, Json
 from fedkd.cli.privacy_commands import privacy
+from fedkd.cli.report_commands import report
+from fedkd.cli.signing_commands import signing
+from fedkd.cli.site_commands import site
 from fedkd.knowledge.bad_input import BadInput
 
 DONE, REFUSED, USED_WRONGLY, CANNOT_TELL, INTERRUPTED = 0, 1, 2, 3, 130
@@ -164,8 +167,99 @@ def bench(
     return run_bench(name, overrides or [], as_json=as_json)
 
 
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="NAME|PATH",
+            help="A labelled set of your own; no hospital is asked.",
+            show_default=False,
+        ),
+    ] = None,
+    data_path: Annotated[
+        Path | None,
+        typer.Option("--data-path", metavar="PATH", help="Where NAME lies.", show_default=False),
+    ] = None,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option("--threshold", help="Of the second of two classes.", show_default="0.5"),
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option("--epsilon", help="What it may cost each site.", show_default="1"),
+    ] = None,
+    sites: Annotated[
+        str | None, typer.Option("--sites", metavar="A,B", help="Ask these.", show_default="all")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="COLUMN", help="Also apart by it.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Ask the hospitals for noised counts of how the student does, or try it on your own set."""
+    from fedkd.cli.evaluate import evaluate as evaluate_student
+
+    return evaluate_student(
+        run,
+        data=data,
+        data_path=data_path,
+        thresholds=threshold or (),
+        epsilon=epsilon,
+        sites=sites,
+        group=group,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def release(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    version: Annotated[str, typer.Option("--version", metavar="NAME", help="Such as 1.2.")],
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            "--parent", metavar="NAME", help="The version that it follows.", show_default=False
+        ),
+    ] = None,
+    parent_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--parent-run",
+            metavar="RUN",
+            help="The run that the parent was released from, if another.",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="For two classes; 0.5 if not given.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Freeze model, threshold, preprocessing and evaluation as a version."""
+    from fedkd.cli.release import release_model
+
+    return release_model(
+        run,
+        version=version,
+        parent=parent,
+        parent_run=parent_run,
+        threshold=threshold,
+        as_json=as_json,
+    )
+
+
 app.add_typer(privacy)
+app.add_typer(signing)
 app.add_typer(logs)
+app.add_typer(report)
+app.add_typer(site)
 
 
 def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one return a kind of ending

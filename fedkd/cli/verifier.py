@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = Path(__file__).resolve().parents[1]
-ROOMS: Final = ("audit/verify",)
+ROOMS: Final = ("audit/verify", "report/verify")
+KINDS: Final = ("*.py", "*.json", "*.css", "*.js")
 STUB: Final = '"""Only what verifies: the rest of fedkd is not in this file."""\n'
-MAIN: Final = '''"""Checks fedkd's logs and proofs; needs Python 3.11, cryptography and rfc8785.
+MAIN: Final = '''"""Checks fedkd's logs and reports; needs Python 3.11, cryptography and rfc8785.
 
 A zip archive of plain Python, the same as in fedkd's repository: unpack and read it.
 SPDX-License-Identifier: Apache-2.0
@@ -21,7 +22,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from fedkd.audit.verify.command import main
+from fedkd.report.verify.command import main
 
 sys.exit(main())
 '''
@@ -36,7 +37,7 @@ def contents() -> dict[str, bytes]:
     """Every file of the archive by its name: the rooms' own, and what holds them together."""
     found = {"__main__.py": MAIN.encode()}
     for room in ROOMS:
-        for path in (PACKAGE / room).glob("*.py"):
+        for path in (path for kind in KINDS for path in (PACKAGE / room).glob(kind)):
             found[f"fedkd/{room}/{path.name}"] = path.read_bytes()
         for above in Path("fedkd", room).parents[:-1]:
             found.setdefault(f"{above.as_posix()}/__init__.py", STUB.encode())

@@ -15,6 +15,7 @@ import pytest
 
 from fedkd.audit import verify
 from fedkd.cli.verifier import pack
+from fedkd.report import verify as report_verify
 from tests.audit_verify.federation import Federation
 from tests.audit_verify.test_hostile_files import snapshot
 
@@ -94,11 +95,11 @@ def test_it_is_the_same_bytes_whoever_packs_it(pyz: Path, tmp_path: Path) -> Non
     assert again.read_bytes() == pyz.read_bytes()
     # another folder, other times and permissions of the files, another umask, time zone, hash seed
     copied = tmp_path / "elsewhere" / "fedkd"
-    for part in ("audit/verify", "cli/verifier.py"):
+    for part in ("audit/verify", "report/verify", "cli/verifier.py"):
         source, target = ROOT / "fedkd" / part, copied / part
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
-    for number, path in enumerate(sorted(copied.rglob("*.py"))):
+    for number, path in enumerate(sorted(copied.rglob("*.*"))):
         os.utime(path, (number, number))
         path.chmod(0o600)
     (copied / "audit" / "verify" / "__pycache__").mkdir(exist_ok=True)
@@ -114,19 +115,25 @@ def test_it_is_the_same_bytes_whoever_packs_it(pyz: Path, tmp_path: Path) -> Non
 
 
 def test_it_holds_the_verifying_room_unchanged_and_nothing_else(pyz: Path) -> None:
-    room = Path(verify.__file__).parent
+    rooms = {
+        f"fedkd/audit/verify/{path.name}": path
+        for path in Path(verify.__file__).parent.glob("*.py")
+    }
+    for path in Path(report_verify.__file__).parent.iterdir():
+        if path.is_file():
+            rooms[f"fedkd/report/verify/{path.name}"] = path
     with zipfile.ZipFile(pyz) as archive:
         entries = archive.infolist()
         assert [entry.filename for entry in entries] == sorted(
             ["__main__.py", "fedkd/__init__.py", "fedkd/audit/__init__.py",
-             *(f"fedkd/audit/verify/{path.name}" for path in room.glob("*.py"))]
+             "fedkd/report/__init__.py", *rooms]
         )  # fmt: skip
         for entry in entries:
             content = archive.read(entry)
             assert entry.compress_type == zipfile.ZIP_STORED
             assert content == pyz.read_bytes()[pyz.read_bytes().index(content) :][: len(content)]
-            if entry.filename.startswith("fedkd/audit/verify/"):
-                assert content == (room / Path(entry.filename).name).read_bytes()
+            if entry.filename in rooms:
+                assert content == rooms[entry.filename].read_bytes()
     assert pyz.read_bytes().startswith(b"#!/usr/bin/env python3\n")
     assert os.access(pyz, os.X_OK)
 
@@ -264,7 +271,8 @@ def test_it_checks_a_proof_by_itself(
 def test_make_verifier_needs_python_alone(tmp_path: Path, pyz: Path) -> None:
     """From a bare checkout: no environment is made, nothing is installed."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    shutil.copytree(ROOT / "fedkd" / "audit" / "verify", tmp_path / "fedkd" / "audit" / "verify")
+    for room in ("audit/verify", "report/verify"):
+        shutil.copytree(ROOT / "fedkd" / room, tmp_path / "fedkd" / room)
     (tmp_path / "fedkd" / "cli").mkdir()
     shutil.copy(PACKER, tmp_path / "fedkd" / "cli")
     subprocess.run(
@@ -273,3 +281,29 @@ def test_make_verifier_needs_python_alone(tmp_path: Path, pyz: Path) -> None:
     )  # fmt: skip
     assert (tmp_path / "dist" / "fedkd-verify.pyz").read_bytes() == pyz.read_bytes()
     assert not (tmp_path / ".venv").exists()
+
+
+def test_it_verifies_a_report_by_itself_and_writes_nothing(
+    pyz: Path, bare: Path, tmp_path: Path
+) -> None:
+    from fedkd.cli import main
+
+    run, own = tmp_path / "run", tmp_path / "own"
+    assert main(["simulate", *TINY, f"out={run}"]) == 0
+    assert main(["report", "build", str(run)]) == 0
+    own.mkdir()
+    for path in (run / "audit").glob("*.policy"):
+        shutil.copy(path, own)
+    sealed = tmp_path / "sealed.py"
+    sealed.write_text(SEALED)
+    before = snapshot(tmp_path)
+    for name in ("index.html", "report.json", "report.md", "evidence.json"):
+        asked = (sealed, pyz, "report", run / "report" / name, "--policy", own)
+        code, out, err = runs(bare, *asked)
+        assert (code, err) == (0, ""), out + err
+        assert out.splitlines()[-1].startswith("VERIFIED")
+    assert snapshot(tmp_path) == before
+    page = run / "report" / "index.html"
+    page.write_text(page.read_text().replace("digits", "digets", 1))
+    code, out, _ = runs(bare, pyz, "report", page)
+    assert (code, "REFUTED" in out) == (1, True)

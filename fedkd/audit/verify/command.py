@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -327,11 +327,22 @@ def _used_wrongly(why: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The verifier by itself, for an auditor with nothing else of fedkd."""
+    return run(commands_of("verify | proof")[0], arguments, {})
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    more: Mapping[str, Callable[[argparse.Namespace], int]],
+) -> int:
+    """Runs the command that was asked for: one of this module's, or one of `more`."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    given = _parser().parse_args(arguments)
+    given = parser.parse_args(arguments)
     try:
+        if given.command in more:
+            return more[given.command](given)
         if given.command == "proof":
             return proof(given.file, given.leaf, policy=given.policy, as_json=given.json)
         return verify(
@@ -348,13 +359,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CODES[CANNOT_TELL]
 
 
-def _parser() -> argparse.ArgumentParser:
+def commands_of(names: str) -> tuple[argparse.ArgumentParser, Any]:
+    """The parser of the verifier, and where more commands may be added to it."""
     parser = argparse.ArgumentParser(
-        description="Checks fedkd's logs. It makes no connection and writes nothing.",
+        description="Checks what fedkd leaves. It makes no connection and writes nothing.",
         epilog="Exit codes: 0 verified or consistent, 1 refuted, 2 used wrongly, 3 cannot tell.",
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="verify | proof")
+    commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     logs = commands.add_parser("verify", help="one log, or all logs of a run", allow_abbrev=False)
     logs.add_argument("path", type=Path, help="a run's folder, its audit folder, or one log")
     logs.add_argument(
@@ -371,4 +383,4 @@ def _parser() -> argparse.ArgumentParser:
     for command in (logs, one):
         command.add_argument("--json", action="store_true", help="print JSON")
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
+    return parser, commands

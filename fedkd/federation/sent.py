@@ -1,0 +1,134 @@
+"""Reads what ever left a site, from its own outbox and log: each body, and what is in it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fedkd.audit import Log
+from fedkd.federation.site import Build, SiteFolder, SiteSettings
+from fedkd.knowledge import BadInput, digest_of_bytes
+from fedkd.wire import (
+    Answer,
+    Closed,
+    Codec,
+    Malformed,
+    Message,
+    OtherVersion,
+    Present,
+    Refusal,
+    decode,
+)
+
+MOST_BYTES = 1 << 30
+RELEASED = "release.outputs"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A body that left: when the log says so, what it is, and what it holds in words.
+
+    `entry` is the index of the log's entry that names it, None for one that says no more than that
+    the site is there. `envelopes` counts the covers that it left in: heads of logs, signatures.
+    """
+
+    digest: str
+    kind: str
+    run: str
+    round: int
+    at: str | None
+    entry: int | None
+    bytes: int
+    envelopes: int
+    holds: str
+
+
+def everything_sent(folder: Path, build: Build) -> list[Sent]:
+    """All that is in the outbox of the site in `folder`, oldest first as far as the log tells.
+
+    Raises `BadInput` where a body is not what its name says: the outbox was changed.
+    """
+    site = SiteFolder(folder)
+    settings = site.settings()
+    with Log(folder / "log.sqlite", settings.name) as log:
+        said = {
+            entry.body.get("payload"): entry
+            for entry in log.entries(RELEASED)
+            if entry.said is not None
+        }
+    found = []
+    for path in sorted(site.outbox.glob("*.bin")):
+        body = path.read_bytes()
+        digest = digest_of_bytes(body)
+        if digest != f"sha256:{path.stem}":
+            raise BadInput(f"{path.name} with other bytes than it names", "what left, as it left")
+        message = _message(path, body)
+        entry = said.get(digest)
+        covers = len(list(site.outbox.glob(f"{path.stem}.*.envelope")))
+        found.append(
+            Sent(
+                digest,
+                type(message).__name__,
+                message.run,
+                getattr(message, "round", 0),
+                None if entry is None else entry.at,
+                None if entry is None else entry.index,
+                len(body),
+                covers,
+                _holds(message, settings, build),
+            )
+        )
+    return sorted(found, key=lambda one: (one.run, one.round, one.kind, one.digest))
+
+
+def values_sent(folder: Path, digest: str, build: Build) -> list[list[float]]:
+    """The probabilities [Q][C] of one answer that left; `BadInput` where there is none of these."""
+    site = SiteFolder(folder)
+    path = site.outgoing_path(digest)
+    if not path.is_file():
+        raise BadInput(f"no {digest} in {site.outbox}", "a body that fedkd site sent lists")
+    message = _message(path, path.read_bytes())
+    if not isinstance(message, Answer):
+        raise BadInput(f"a {type(message).__name__}, which holds no numbers", "an answer")
+    settings = site.settings()
+    items = _items(message, settings, build)
+    codec: Codec = build(settings.accepts.codecs[message.codec])
+    rows: list[list[float]] = codec.decode(
+        message.coded, items, len(settings.space.classes)
+    ).tolist()
+    return rows
+
+
+def unsaid(folder: Path) -> Iterator[dict[str, Any]]:
+    """Releases that the log names and the outbox does not hold: a body was taken away."""
+    site = SiteFolder(folder)
+    settings = site.settings()
+    with Log(folder / "log.sqlite", settings.name) as log:
+        for entry in log.entries(RELEASED):
+            if entry.said is not None and not site.outgoing_path(entry.body["payload"]).is_file():
+                yield {"entry": entry.index, "payload": entry.body["payload"]}
+
+
+def _message(path: Path, body: bytes) -> Message:
+    try:
+        return decode(body, MOST_BYTES)
+    except (Malformed, OtherVersion) as error:
+        raise BadInput(f"{path.name}, which cannot be read ({error})", "a message") from None
+
+
+def _items(message: Answer, settings: SiteSettings, build: Build) -> int:
+    arrays = list(message.coded.values())
+    return int(arrays[0].size // len(settings.space.classes)) if arrays else 0
+
+
+def _holds(message: Message, settings: SiteSettings, build: Build) -> str:
+    if isinstance(message, Answer):
+        items = _items(message, settings, build)
+        return f"{items} distributions over {len(settings.space.classes)} classes"
+    if isinstance(message, Refusal):
+        return f"no answer: {message.reason}"
+    if isinstance(message, Closed):
+        return "that the last lesson was taken"
+    if isinstance(message, Present):
+        return f"that the site is there, with {message.software}"
+    return "; ".join(sorted(key for key in asdict(message) if key not in ("site", "run", "round")))

@@ -1,0 +1,135 @@
+"""Verifies a report from a terminal: prints what became of each check, and exits by the verdict."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from fedkd.audit.verify import CannotTell, Refuted, TrustPolicy
+from fedkd.audit.verify.auditor import (
+    POLICY,
+    Asked,
+    UsedWrongly,
+    kept_checkpoints,
+    read_small,
+)
+from fedkd.audit.verify.command import CODES, USED_WRONGLY, commands_of, plain, run
+from fedkd.audit.verify.policies import MOST_POLICY_BYTES
+from fedkd.report.verify.judging import CONSISTENT, VERIFIED, Judgement, judge
+
+FORMAT: Final = 1
+_MEANS: Final[Mapping[str, str]] = {
+    VERIFIED: "by your policy: every statement follows from entries that were signed and cosigned.",
+    CONSISTENT: "every statement follows from its entries; the keys came with the report. Whose "
+    "they are, only a policy of your own can show (--policy).",
+    "REFUTED": "something here does not follow from what was signed.",
+    "CANNOT TELL": "nothing was refuted, and not everything could be checked here.",
+}
+
+
+class OwnPolicies(Mapping[str, TrustPolicy]):
+    """The auditor's policies by party: a file for all logs, or a folder with one for each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._one = path, None if path.is_dir() else _policy(path)
+
+    def __getitem__(self, party: str) -> TrustPolicy:
+        if self._one is not None:
+            return self._one
+        path = self._path / (party + POLICY)
+        if "/" in party or not path.is_file():
+            raise KeyError(party)
+        return _policy(path)
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1
+
+
+def _policy(path: Path) -> TrustPolicy:
+    try:
+        return TrustPolicy.parse(read_small(path, MOST_POLICY_BYTES))
+    except (CannotTell, Refuted) as error:
+        raise UsedWrongly(str(error), "a policy, or a folder of them") from None
+
+
+def verify(path: Path, *, policy: Path | None, seen: Path | None, as_json: bool) -> int:
+    """Prints what becomes of the report in `path`, a file or a folder; returns the exit code."""
+    try:
+        file = _file(path)
+        for given, what in ((policy, "a policy"), (seen, "checkpoints")):
+            if given is not None:
+                _expect_own(given, file, what)
+        kept = kept_checkpoints(Asked(file, None, seen), {})
+        found = judge(file, None if policy is None else OwnPolicies(policy), kept)
+    except UsedWrongly as error:
+        print(f"error: {plain(str(error))}", file=sys.stderr)
+        return USED_WRONGLY
+    except OSError as error:
+        print(f"error: found {error.strerror} at {path}, expected a report", file=sys.stderr)
+        return USED_WRONGLY
+    except CannotTell as error:
+        print(plain(f"CANNOT TELL: {error}"))
+        return CODES["CANNOT TELL"]
+    if as_json:
+        print(json.dumps(_told(found), indent=2))
+    else:
+        print("\n".join(map(plain, _lines(found))))
+    return CODES[found.verdict]
+
+
+def _file(path: Path) -> Path:
+    for inside in (path / "report" / "evidence.json", path / "evidence.json"):
+        if path.is_dir() and inside.is_file():
+            return inside
+    if not path.is_file():
+        raise UsedWrongly(f"no report at {path}", "index.html, evidence.json, or their folder")
+    return path
+
+
+def _expect_own(given: Path, file: Path, what: str) -> None:
+    if not given.exists():
+        raise UsedWrongly(f"nothing at {given}", f"{what}, or a folder of them")
+    folder = Path(os.path.realpath(given if given.is_dir() else given.parent))
+    near = Path(os.path.realpath(file.parent))
+    if folder in (near, near.parent / "audit"):
+        expected = "your own; once you trust it, copy it to a folder of yours and give that one"
+        raise UsedWrongly(f"{what} that came with the report", expected)
+
+
+def _lines(found: Judgement) -> list[str]:
+    lines = [f"{one.verdict:12} {one.name:14} {one.why}" for one in found.findings]
+    if found.derived is not None and found.derived.simulation:
+        lines += ["", "SIMULATION, ONE HOLDER: this proves the form, not the independence."]
+    return [*lines, "", f"{found.verdict}: {_MEANS[found.verdict]}"]
+
+
+def _told(found: Judgement) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "v": FORMAT,
+        "verdict": found.verdict,
+        "findings": [one._asdict() for one in found.findings],
+    }
+    if found.derived is not None:
+        told["simulation"] = found.derived.simulation
+        told["coverage"] = found.derived.coverage()
+    return told
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The verifier by itself: logs, proofs and reports."""
+    parser, commands = commands_of("verify | proof | report")
+    one = commands.add_parser("report", help="every statement of a report", allow_abbrev=False)
+    one.add_argument("path", type=Path, help="index.html, evidence.json, or their folder")
+    one.add_argument("--policy", type=Path, help="your own policy, or a folder of them")
+    one.add_argument("--seen", type=Path, help="a folder with *.checkpoint files kept earlier")
+    one.add_argument("--json", action="store_true", help="print JSON")
+
+    def report(given: Any) -> int:
+        return verify(given.path, policy=given.policy, seen=given.seen, as_json=given.json)
+
+    return run(parser, arguments, {"report": report})

@@ -1,0 +1,266 @@
+"""Makes every statement of a report from the evidence: builder and verifier both call this.
+
+A rule of the catalogue says for which entries a sentence is made and where its values stand. The
+sentence, its values, its status and the entries behind it follow from the evidence alone.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from fedkd.audit.verify import CannotTell, Refuted
+from fedkd.report.verify.catalogue import Catalogue, Field
+from fedkd.report.verify.declared import Declared, declarations
+from fedkd.report.verify.evidence import SERVER, Evidence, Told
+from fedkd.report.verify.values import Absent, KeptBack, computed, matches, pointed, spelled
+
+COMPUTED: Final = "COMPUTED"
+RECORDED: Final = "RECORDED"
+DECLARED: Final = "DECLARED"
+WITHHELD: Final = "WITHHELD"
+MISSING: Final = "MISSING"
+CANNOT_TELL: Final = "CANNOT TELL"
+STATUSES: Final = (COMPUTED, RECORDED, DECLARED, WITHHELD, MISSING)
+
+_SLOT: Final = re.compile(r"\{([^{}:]*)(?::([a-z]+))?\}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """An entry: whose log, and its index there."""
+
+    log: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One sentence: its text, its status, the entries that it follows from.
+
+    `doubt` says why it cannot be leaned on: a log behind it does not hold.
+    """
+
+    id: str
+    field: str
+    text: str
+    status: str
+    evidence: tuple[Place, ...]
+    doubt: str | None = None
+    author: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        told = asdict(self)
+        told["evidence"] = [{"log": place.log, "index": place.index} for place in self.evidence]
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A field with what became of it: `why` says what is missing and who could supply it."""
+
+    field: Field
+    status: str
+    statements: tuple[Statement, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Everything that a report says."""
+
+    catalogue: Catalogue
+    evidence: Evidence
+    answers: tuple[Answered, ...]
+    simulation: bool
+    trouble: tuple[str, ...] = field(default=())
+
+    @property
+    def statements(self) -> list[Statement]:
+        """All sentences, in order."""
+        return [statement for answer in self.answers for statement in answer.statements]
+
+    def coverage(self) -> dict[str, int]:
+        """How many fields have which status: never to be added up."""
+        return {
+            status: sum(answer.status == status for answer in self.answers) for status in STATUSES
+        }
+
+    def answer(self, id: str) -> Answered:
+        """The answer to the field of this name."""
+        return next(answer for answer in self.answers if answer.field.id == id)
+
+
+def derive(evidence: Evidence, catalogue: Catalogue) -> Derived:
+    """All that the evidence answers of the catalogue's fields; each field exactly once."""
+    simulation = evidence.rehearsal
+    said, refused = declarations(evidence)
+    answers = tuple(
+        _answered(evidence, one, simulation, said.get(one.id, ())) for one in catalogue.fields
+    )
+    trouble = [str(book.error) for book in evidence.books.values() if book.error is not None]
+    return Derived(catalogue, evidence, answers, simulation, (*trouble, *refused))
+
+
+def _answered(
+    evidence: Evidence, field: Field, simulation: bool, said: tuple[Declared, ...]
+) -> Answered:
+    if field.legal and simulation:
+        why = f"a simulation: its parties are fictional; in a deployment {field.asks} supplies it"
+        return Answered(field, MISSING, (), why)
+    statements: list[Statement] = []
+    for rule in field.rules:
+        for statement in _made(evidence, field, rule):
+            id = f"{field.id}/{len(statements) + 1}"
+            statements.append(_with_doubt(evidence, statement, id))
+    for one in said:
+        place = Place(SERVER, one.index)
+        text = f"{one.text}"
+        author = f"{one.name}, {one.role}, on {one.date}"
+        statement = Statement(
+            f"{field.id}/{len(statements) + 1}", field.id, text, DECLARED, (place,), None, author
+        )
+        statements.append(_with_doubt(evidence, statement, statement.id))
+    status = _status(evidence, field, statements)
+    return Answered(field, status, tuple(statements), _why(evidence, field, status, statements))
+
+
+def _with_doubt(evidence: Evidence, statement: Statement, id: str) -> Statement:
+    wrong = [
+        str(book.error)
+        for log in sorted({place.log for place in statement.evidence})
+        if (book := evidence.books.get(log)) is not None and book.error is not None
+    ]
+    doubt = wrong[0] if wrong else None
+    told = (statement.field, statement.text, statement.status, statement.evidence, doubt)
+    return Statement(id, *told, statement.author)
+
+
+def _status(evidence: Evidence, field: Field, statements: list[Statement]) -> str:
+    """The field's own: what a person says is never counted as computed."""
+    found = {statement.status for statement in statements}
+    if DECLARED in found and not field.automatic:
+        return DECLARED
+    if field.automatic and found & {COMPUTED, RECORDED}:
+        there = all(evidence.told(type) for type in field.needs)
+        if there:
+            return RECORDED if field.at_best == RECORDED or COMPUTED not in found else COMPUTED
+    if DECLARED in found:
+        return DECLARED
+    return WITHHELD if WITHHELD in found else MISSING
+
+
+def _why(evidence: Evidence, field: Field, status: str, statements: list[Statement]) -> str:
+    if status not in (MISSING, WITHHELD):
+        return ""
+    if status == WITHHELD:
+        return "kept at home; it can be disclosed by its site"
+    gone = [type for type in field.needs if not evidence.told(type)]
+    if field.automatic and gone:
+        return f"not measured: no {', '.join(gone)} in the logs; {field.asks} could supply it"
+    if field.automatic and any(one.status == CANNOT_TELL for one in statements):
+        return "cannot be told here"
+    if field.automatic:
+        return f"not measured; {field.asks} could supply it"
+    return f"a statement is missing; {field.asks} could make it"
+
+
+def _made(evidence: Evidence, field: Field, rule: Mapping[str, Any]) -> Iterator[Statement]:
+    """The statements of one rule: one in all, or one for each entry, or for each item of one."""
+    status = rule.get("status", COMPUTED)
+    each = rule.get("each")
+    if each is None:
+        yield from _said(evidence, field, rule, status, None, None, None)
+        return
+    closed: dict[str, int] = {}
+    entries = evidence.told(each["type"], each.get("party"))
+    if each.get("last"):
+        newest = {entry.party: entry for entry in entries}
+        entries = [entry for entry in entries if newest[entry.party] is entry]
+    for entry in entries:
+        if each.get("sites") and entry.party == SERVER:
+            continue
+        if entry.body is None:
+            closed[entry.party] = closed.get(entry.party, 0) + 1
+            continue
+        if not matches(entry, each.get("where", {})):
+            continue
+        for key, item in _items(entry, each.get("over")):
+            yield from _said(evidence, field, rule, status, entry, key, item)
+    for party, count in sorted(closed.items()):
+        what = "entry" if count == 1 else "entries"
+        text = f"WITHHELD BY {party}: {count} {what} of type {each['type']}"
+        places = tuple(
+            Place(party, entry.index)
+            for entry in entries
+            if entry.party == party and not entry.body
+        )
+        yield Statement("", field.id, text, WITHHELD, places)
+
+
+def _items(entry: Told, over: str | None) -> Iterator[tuple[Any, Any]]:
+    if over is None:
+        yield None, entry.body
+        return
+    try:
+        found = pointed(entry.body, over)
+    except Absent:
+        return
+    if isinstance(found, Mapping):
+        yield from sorted(found.items())
+    elif isinstance(found, list):
+        yield from enumerate(found)
+
+
+def _said(
+    evidence: Evidence,
+    field: Field,
+    rule: Mapping[str, Any],
+    status: str,
+    entry: Told | None,
+    key: Any,
+    item: Any,
+) -> Iterator[Statement]:
+    places = [] if entry is None else [Place(entry.party, entry.index)]
+
+    def filled(match: re.Match[str]) -> str:
+        value, behind = _value(evidence, rule, match[1], entry, key, item)
+        places.extend(Place(one.party, one.index) for one in behind)
+        return spelled(value, match[2] or "")
+
+    try:
+        text = _SLOT.sub(filled, rule["say"])
+    except Absent:
+        return
+    except KeptBack as kept:
+        text, status = f"WITHHELD BY {kept.party}: {rule.get('about', 'a value')}", WITHHELD
+    except CannotTell as error:
+        text, status = f"{rule.get('about', 'A value')}: CANNOT TELL ({error})", CANNOT_TELL
+    except Refuted as error:
+        text, status = f"{rule.get('about', 'A value')}: REFUTED ({error})", CANNOT_TELL
+    yield Statement("", field.id, text, status, tuple(dict.fromkeys(places)))
+
+
+def _value(
+    evidence: Evidence,
+    rule: Mapping[str, Any],
+    name: str,
+    entry: Told | None,
+    key: Any,
+    item: Any,
+) -> tuple[Any, list[Told]]:
+    """A slot's value: `@` stands around the entry, `#` is the item's key, `$` a function."""
+    if name.startswith("$"):
+        party = entry.party if entry is not None else None
+        return computed(evidence, rule["with"][name[1:]], party)
+    if name == "#":
+        return key, []
+    if entry is None:
+        raise Absent(name)
+    if name.startswith("@"):
+        return {"@party": entry.party, "@time": entry.time, "@day": entry.time[:10]}[name], []
+    value = pointed(entry.body, name[1:]) if name.startswith("/") else pointed(item, name)
+    if value is None and name not in rule.get("may_be_empty", ()):
+        raise Absent(name)
+    return value, []

@@ -1,0 +1,72 @@
+"""Draws a report's files from what was derived, the same bytes each time, to be drawn again.
+
+The standard library is enough: the verifier, which holds nothing else, compares them by that.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from fedkd.audit.verify import Refuted
+from fedkd.audit.verify.canonical import canonical
+from fedkd.report.verify.deriving import Derived
+from fedkd.report.verify.markdown import markdown
+from fedkd.report.verify.page import embedded, page
+
+EVIDENCE: Final = "evidence.json"
+REPORT: Final = "report.json"
+PAGE: Final = "index.html"
+TEXT: Final = "report.md"
+
+
+def report_json(derived: Derived, bundle: bytes) -> bytes:
+    """Every field with its status and statements, as canonical JSON, without the evidence."""
+    from fedkd.report.verify.digests import digest
+
+    own = derived.catalogue
+    told: dict[str, Any] = {
+        "format": "fedkd-report/1",
+        "run": derived.evidence.run,
+        "catalogue": {"id": own.id, "digest": own.digest},
+        "evidence": digest(bundle),
+        "law": dict(own.law),
+        "simulation": derived.simulation,
+        "trouble": list(derived.trouble),
+        "coverage": derived.coverage(),
+        "fields": [
+            {
+                "id": answer.field.id,
+                "point": answer.field.point,
+                "requirement": answer.field.requirement,
+                "status": answer.status,
+                "missing": answer.why,
+                "statements": [one.to_json() for one in answer.statements],
+            }
+            for answer in derived.answers
+        ],
+    }
+    return canonical(told, "report")
+
+
+_DRAWN: Final[Mapping[str, Callable[[Derived, bytes], bytes]]] = {
+    REPORT: report_json,
+    TEXT: lambda derived, bundle: markdown(derived).encode(),
+    PAGE: lambda derived, bundle: page(derived, bundle).encode(),
+}
+
+
+def drawn(name: str, derived: Derived, bundle: bytes) -> bytes | None:
+    """The file of this name, or of this kind; None for a kind that is not drawn here."""
+    for known, draw in _DRAWN.items():
+        if name == known or name.endswith(f".{known.rpartition('.')[2]}"):
+            return draw(derived, bundle)
+    return None
+
+
+def evidence_in(name: str, content: bytes) -> bytes | None:
+    """The evidence that a file carries: all of it, or what a page holds inside; None if none."""
+    if name.endswith(".html"):
+        found = embedded(content)
+        if found is None:
+            raise Refuted(name, "no evidence inside", "a page that carries its evidence")
+        return found
+    return content if name.endswith(".json") and content.startswith(b'{"artefacts"') else None

@@ -1,0 +1,246 @@
+"""Judges a report: its evidence first, then every statement, then what was drawn of them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from fedkd.audit.verify import CannotTell, Refuted, TrustPolicy
+from fedkd.audit.verify.agreement import (
+    check_continues,
+    check_double_entry,
+    check_kept_heads,
+    check_keys,
+    kept_heads,
+)
+from fedkd.audit.verify.auditor import Kept
+from fedkd.audit.verify.canonical import canonical
+from fedkd.audit.verify.cosignatures import Head
+from fedkd.audit.verify.lineage import check_lineage
+from fedkd.audit.verify.spellings import shown
+from fedkd.report.verify.catalogue import catalogue
+from fedkd.report.verify.deriving import CANNOT_TELL, Derived, derive
+from fedkd.report.verify.drawing import drawn, evidence_in
+from fedkd.report.verify.evidence import ODD, SERVER, Evidence, read_evidence
+
+REFUTED: Final = "REFUTED"
+CONSISTENT: Final = "CONSISTENT"
+VERIFIED: Final = "VERIFIED"
+MOST_BYTES: Final = 1 << 28
+KeptNotes: TypeAlias = tuple[Mapping[str, Sequence[Kept]], Mapping[str, str]]
+"""Checkpoints by origin, and by file why one cannot be read."""
+
+
+class Finding(NamedTuple):
+    """What came of one check."""
+
+    name: str
+    verdict: str
+    why: str
+
+
+class Judgement(NamedTuple):
+    """Every finding, and the worst of them; VERIFIED only under the auditor's own policies."""
+
+    verdict: str
+    findings: tuple[Finding, ...]
+    derived: Derived | None
+
+
+def judge(
+    path: Path, policies: Mapping[str, TrustPolicy] | None = None, kept: KeptNotes = ({}, {})
+) -> Judgement:
+    """What becomes of a report, a file of it: evidence.json, report.json, report.md, index.html.
+
+    `kept` are checkpoints that the auditor kept earlier, which the logs must go on from.
+    Raises `OSError` where the file cannot be read.
+    """
+    content = _read(path)
+    try:
+        bundle, paper = evidence_in(path.name, content), content
+        if bundle is None:
+            beside = path.with_name("evidence.json")
+            if not beside.is_file():
+                raise CannotTell(f"{shown(path.name)}: found no evidence.json beside it")
+            bundle = _read(beside)
+        evidence = read_evidence(bundle, policies)
+        derived = derive(evidence, catalogue())
+    except ODD as error:
+        return _ended([_failed("evidence", error)], policies, None)
+    findings = [
+        *_books(evidence),
+        *_together(evidence),
+        _catalogue(evidence),
+        *_statements(derived),
+    ]
+    findings += _kept(evidence, kept)
+    if path.name != "evidence.json":
+        findings.append(_checked("paper", lambda: _same_paper(path.name, paper, derived, bundle)))
+    return _ended(findings, policies, derived)
+
+
+def _read(path: Path) -> bytes:
+    if path.stat().st_size > MOST_BYTES:
+        raise CannotTell(f"{shown(path.name)}: found more than {MOST_BYTES} bytes")
+    return path.read_bytes()
+
+
+def _ended(
+    findings: list[Finding], policies: Mapping[str, Any] | None, derived: Derived | None
+) -> Judgement:
+    found = {finding.verdict for finding in findings}
+    for bad in (REFUTED, CANNOT_TELL):
+        if bad in found:
+            return Judgement(bad, tuple(findings), derived)
+    good = VERIFIED if policies is not None else CONSISTENT
+    return Judgement(good, tuple(findings), derived)
+
+
+def _failed(name: str, error: Exception) -> Finding:
+    if isinstance(error, CannotTell):
+        return Finding(name, CANNOT_TELL, str(error))
+    if isinstance(error, Refuted):
+        return Finding(name, REFUTED, str(error))
+    found = f"found another shape ({type(error).__name__}), expected evidence"
+    return Finding(name, REFUTED, found)
+
+
+def _checked(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, CONSISTENT, check())
+    except ODD as error:
+        return _failed(name, error)
+
+
+def _books(evidence: Evidence) -> Iterator[Finding]:
+    for party, book in sorted(evidence.books.items()):
+        if book.error is not None:
+            yield _failed(f"log {party}", book.error)
+        else:
+            closed = sum(entry.body is None for entry in book.entries)
+            said = f"{len(book.entries)} entries; {book.quorum}"
+            said += f"; {closed} bodies closed or erased" if closed else ""
+            yield Finding(f"log {party}", CONSISTENT, said)
+
+
+def _together(evidence: Evidence) -> Iterator[Finding]:
+    logs = {party: book.log for party, book in evidence.books.items() if book.log is not None}
+    if len(logs) < len(evidence.books):
+        return  # what holds of some of them says nothing of all
+
+    def heads() -> str:
+        by_origin = kept_heads(logs)
+        count = sum(check_kept_heads(log, by_origin.get(log.origin, ())) for log in logs.values())
+        return f"parties hold {count} heads of other logs, which go on from them"
+
+    def double() -> str:
+        if SERVER not in logs:
+            raise CannotTell("found no log of the server, expected it")
+        found = check_double_entry(logs)
+        said = f"{found.matched} answers stand alike in the server's log and in the site's"
+        if found.closed or found.absent:
+            raise CannotTell(f"{said}; of {found.closed + len(found.absent)} a side is not here")
+        return said
+
+    def chain() -> str:
+        return f"{check_lineage(logs)} names lead to the entries behind them"
+
+    yield _checked("kept heads", heads)
+    yield _checked("keys", lambda: f"{check_keys(logs)} times a party names another's key")
+    yield _checked("double entry", double)
+    yield _checked("lineage", chain)
+
+
+def _kept(evidence: Evidence, kept: KeptNotes) -> Iterator[Finding]:
+    for file, why in kept[1].items():
+        yield Finding(f"kept {file}", CANNOT_TELL, why)
+    logs = {book.log.origin: book.log for book in evidence.books.values() if book.log is not None}
+
+    def goes_on(one: Kept) -> str:
+        head = one.note.checkpoint()
+        if head.origin not in logs:
+            raise CannotTell(f"found no log {shown(head.origin)} in the evidence")
+        log = logs[head.origin]
+        one.note.verify([log.key])
+        whose = f"{head.size} entries with root {head.root.hex()}, as in {one.file}: the proof"
+        check_continues(log, Head(head.size, head.root), whose)
+        return f"{shown(head.origin)} goes on from it"
+
+    for one in (one for notes in kept[0].values() for one in notes):
+        yield _checked(f"kept {one.file}", partial(goes_on, one))
+
+
+def _catalogue(evidence: Evidence) -> Finding:
+    own = catalogue()
+
+    def check() -> str:
+        told = evidence.claimed.get("catalogue")
+        if told != {"id": own.id, "digest": own.digest}:
+            raise CannotTell(f"found another catalogue than {own.id}, {own.digest[:19]}")
+        return f"{own.id}, {len(own.fields)} fields, each once"
+
+    return _checked("catalogue", check)
+
+
+def _statements(derived: Derived) -> Iterator[Finding]:
+    """What the bundle claims against what follows from its entries: the first of each kind."""
+    claimed = derived.evidence.claimed
+    yield _checked("statements", lambda: _same_statements(derived, claimed.get("statements")))
+    yield _checked("statuses", lambda: _same_statuses(derived, claimed.get("fields")))
+    for reason in derived.trouble:
+        if "statement.declared" in reason or "party.enrolled" in reason:
+            yield Finding("declared", REFUTED, reason)
+    for statement in derived.statements:
+        if statement.status == CANNOT_TELL:
+            yield Finding(statement.id, CANNOT_TELL, statement.text)
+
+
+def _same_statements(derived: Derived, claimed: Any) -> str:
+    own = {one.id: one.to_json() for one in derived.statements}
+    told = {one["id"]: one for one in claimed}
+    for id in sorted(own.keys() - told.keys()):
+        raise Refuted(f"statement {id}", "nothing", repr(own[id]["text"]))
+    for id in sorted(told.keys() - own.keys()):
+        raise Refuted(f"statement {shown(id)}", shown(str(told[id].get("text"))), "no such one")
+    for id, one in own.items():
+        for key, value in one.items():
+            if canonical(told[id].get(key)) != canonical(value):
+                found, expected = shown(str(told[id].get(key))), shown(str(value))
+                raise Refuted(f"statement {id}, {key}", found, expected)
+    if [one["id"] for one in claimed] != list(own):
+        raise Refuted("statements", "another order", "that of the catalogue")
+    return f"{len(own)} statements follow from their entries"
+
+
+def _same_statuses(derived: Derived, claimed: Any) -> str:
+    own = {one.field.id: one.status for one in derived.answers}
+    told = {one["id"]: one["status"] for one in claimed}
+    if len(told) != len(claimed):
+        raise Refuted("fields", "one that comes twice", "each exactly once")
+    for id in sorted(own.keys() | told.keys()):
+        if own.get(id) != told.get(id):
+            found = shown(str(told.get(id, "nothing")))
+            raise Refuted(f"field {shown(id)}", found, str(own.get(id, "no such field")))
+    return ", ".join(f"{count} {name}" for name, count in derived.coverage().items())
+
+
+def _same_paper(name: str, paper: bytes, derived: Derived, bundle: bytes) -> str:
+    own = drawn(name, derived, bundle)
+    if own is None:
+        raise CannotTell(f"{shown(name)}: found a form that cannot be drawn again here")
+    if own == paper:
+        return f"{shown(name)} is what its evidence gives, to the byte"
+    found, expected = paper.splitlines(), own.splitlines()
+    for number, (one, other) in enumerate(zip(found, expected, strict=False), 1):
+        if one != other:
+            place = next(
+                (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+                min(len(one), len(other)),
+            )
+            start = max(0, place - 20)
+            raise Refuted(
+                f"{name}, line {number}",
+                shown(one[start : start + 60].decode(errors="replace")),
+                shown(other[start : start + 60].decode(errors="replace")),
+            )
+    raise Refuted(name, f"{len(found)} lines", f"{len(expected)}")

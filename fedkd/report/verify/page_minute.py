@@ -1,0 +1,252 @@
+"""Draws what a reader wants to know in a minute: data, privacy, quality, and what is open."""
+
+from typing import Final
+
+from fedkd.report.verify.deriving import Derived
+from fedkd.report.verify.glance import (
+    DataSet,
+    Privacy,
+    data_sets,
+    evaluation,
+    mechanisms,
+    privacy,
+    setting,
+    settings,
+)
+from fedkd.report.verify.heading import names
+from fedkd.report.verify.page_fields import role_id, roles
+from fedkd.report.verify.page_parts import (
+    Cell,
+    Html,
+    Table,
+    badge,
+    element,
+    joined,
+    link,
+    section,
+    table,
+    to_entries,
+    to_entry,
+)
+from fedkd.report.verify.picture_charts import told, told_epsilon, told_interval
+from fedkd.report.verify.values import NOT_STATED
+
+_SHOWN: Final = 8
+RELATIONS: Final = {
+    "replace_special": "one unit's records made blank, its place kept (replace_special)",
+    "add_or_remove_one": "one unit's records there or not (add_or_remove_one)",
+    "replace_one": "one unit's records exchanged for any others (replace_one)",
+}
+_CARD: Final = ("name", "version", "modality", "licence", "legal_basis", "origin")
+
+
+def minute(derived: Derived) -> Html:
+    """The box at the top."""
+    return section(
+        "minute", "In one minute",
+        _part("What data went in", _data(derived)),
+        _part("What privacy was spent", _privacy(derived)),
+        _part("How good the models are", _quality(derived)),
+        _part("What a person still has to supply", _open(derived)),
+        _part("What stands behind it", _behind(derived)),
+    )  # fmt: skip
+
+
+def _part(heading: str, inside: Html) -> Html:
+    return element("div", element("h3", heading), inside, class_="part")
+
+
+def _more(*links: tuple[str, str]) -> Html:
+    shown = joined((link(to, text) for to, text in links), ", ")
+    return element("p", "More: ", shown, class_="more")
+
+
+def grouped(derived: Derived) -> list[tuple[DataSet, list[DataSet]]]:
+    """Training data by what their cards say: the first of each group, and all of it."""
+    groups: dict[tuple[str, ...], list[DataSet]] = {}
+    for one in data_sets(derived.evidence):
+        if one.role == "training":
+            groups.setdefault(tuple(one.card[key] for key in _CARD), []).append(one)
+    return [(group[0], group) for group in groups.values()]
+
+
+def _data(derived: Derived) -> Html:
+    parts: list[Html] = []
+    for first, group in grouped(derived):
+        card = first.card
+        facts = [
+            ("Licence", card["licence"]),
+            ("Legal basis", card["legal_basis"]),
+            ("Origin", card["origin"]),
+        ]
+        terms = joined(joined((element("dt", name), element("dd", said))) for name, said in facts)
+        held = [
+            joined(
+                (f"{one.entry.party}: {one.size or 'size not stated'} (", to_entry(one.entry), ")")
+            )
+            for one in group[:_SHOWN]
+        ]
+        if len(group) > _SHOWN:
+            held.append(Html(f"and {len(group) - _SHOWN} more hospitals"))
+        named = joined(
+            (element("strong", card["name"]), f", version {card['version']}: {card['modality']}. ",
+             badge("RECORDED"), " as the hospitals' cards say")
+        )  # fmt: skip
+        parts += [element("p", named), element("dl", terms)]
+        parts.append(element("ul", *(element("li", one) for one in held)))
+    if not parts:
+        parts.append(element("p", "No training data are registered in these logs."))
+    others = [one for one in data_sets(derived.evidence) if one.role in ("test", "queries")]
+    for one in others:
+        text = "Models were examined on" if one.role == "test" else "The questions were drawn from"
+        licence = one.card["licence"]
+        said = f"{text} {one.id}: {one.size or 'size not stated'}, licence {licence} ("
+        parts.append(element("p", joined((said, to_entry(one.entry), ")"))))
+    generated = derived.evidence.told("synthetic.generated")
+    if generated:
+        said = f"The questions were generated, not drawn from records: {len(generated)} times ("
+        parts.append(element("p", joined((said, to_entries(generated), ")"))))
+    parts.append(
+        _more(
+            ("a4.2d.datasets", "data sets"),
+            ("g9.basis", "legal basis"),
+            ("a4.2d.provenance", "where they came from"),
+        )
+    )
+    return joined(parts)
+
+
+def _privacy(derived: Derived) -> Html:
+    found = privacy(derived.evidence)
+    if not found:
+        return element("p", "No budget was opened in these logs: nothing is known of privacy.")
+    parts: list[Html] = []
+    open_ones = [one.party for one in found if one.open]
+    if open_ones:
+        where = names(open_ones, derived.evidence.sites)
+        wrong = element("strong", "NOT PRIVATE")
+        said = f" at {where}: nothing bounds what answers tell about a patient."
+        parts.append(element("p", wrong, said, class_="doubt"))
+    used = sorted({name for one in found for name in mechanisms(derived.evidence, one.party)})
+    parts.append(element("p", f"Mechanism: {', '.join(used) or 'none was used'}."))
+    limited = [one for one in found if not one.open]
+    if limited:
+        items = [element("li", _spent(one)) for one in limited[:_SHOWN]]
+        if len(limited) > _SHOWN:
+            left = f"and {len(limited) - _SHOWN} more, "
+            items.append(element("li", left, link("privacy", "in the table")))
+        parts += [element("ul", *items), element("p", _shared(limited))]
+        said = (
+            "Epsilon bounds, for each patient, how much more likely any answer becomes through "
+            "that patient's records: by a factor of at most e to the epsilon, except with "
+            "probability delta. It holds against whoever sees the answers, the server and other "
+            "hospitals among them; the hospital itself has to be trusted."
+        )
+        parts.append(element("p", said, class_="note"))
+    if rehearsed := [one.party for one in limited if one.rehearsed]:
+        where = names(rehearsed, derived.evidence.sites)
+        said = f" at {where}: a rehearsal's noise comes from its seed."
+        parts.append(element("p", element("strong", "NOT PRIVATE IN FACT"), said, class_="doubt"))
+    parts.append(
+        _more(
+            ("a4.2d.training_method", "mechanism"),
+            ("gedpb.anonymity", "what it does not show"),
+            ("privacy", "by round"),
+        )
+    )
+    return joined(parts)
+
+
+def _spent(one: Privacy) -> Html:
+    said = f"epsilon {told_epsilon(one.spent, one.why)} of {told_epsilon(one.budget)} allowed"
+    places = (one.entry, *one.charges)
+    return joined((element("strong", one.party), f": {said} (", to_entries(places, 2), ")"))
+
+
+def _shared(found: list[Privacy]) -> str:
+    """What the numbers mean, once for all hospitals where it is the same."""
+    kinds = {
+        tuple(one.says(key) for key in ("delta", "unit", "relation", "filter")) for one in found
+    }
+    if len(kinds) > 1:
+        return "Delta, unit of privacy, neighbouring relation and filter differ: see the table."
+    ((delta, unit, relation, filter),) = kinds
+    near = RELATIONS.get(relation, relation)
+    return (
+        f"Delta {delta}; unit of privacy: {unit}; neighbouring data: {near}; "
+        f"added up by filter {filter}, over all runs of a hospital."
+    )
+
+
+def _quality(derived: Derived) -> Html:
+    found = evaluation(derived.evidence)
+    if found is None:
+        return element("p", "Not measured: no examination of this student is in the logs.")
+    student = found.student
+    accuracy = student.get("accuracy")
+    said = f": accuracy {told(accuracy)}"
+    interval = found.interval(accuracy)
+    if interval is not None:
+        said += f" (95 % interval {told_interval(interval)}, {interval.of:,} test records)"
+    said += f", AUROC {told(student.get('auroc'))}, calibration error {told(student.get('ece'))}"
+    measured = joined((f". Measured on {found.on} (", to_entry(found.entry), ")."))
+    parts = [element("p", element("strong", "The student"), said, measured)]
+    rows: list[tuple[Cell, ...]] = []
+    for site, model, has in found.clients[:_SHOWN]:
+        now, alone = has.get("accuracy"), has.get("local_accuracy")
+        shown = f"{told(now)} ({told_interval(found.interval(now))})"
+        rows.append((f"{site} ({model})", shown, told(alone), told(has.get("auroc"))))
+    if rows:
+        heads = ("Hospital's model", "Accuracy (95 % interval)", "Trained alone", "AUROC")
+        parts.append(table(Table("Each hospital's own model, on the same test set", heads, rows)))
+    if len(found.clients) > _SHOWN:
+        said = f"and {len(found.clients) - _SHOWN} more, "
+        parts.append(element("p", said, link("accuracy", "in the table")))
+    parts.append(
+        _more(("accuracy", "chart"), ("a4.2g.metrics", "all figures"), ("a4.3.groups", "by group"))
+    )
+    return joined(parts)
+
+
+def _open(derived: Derived) -> Html:
+    items = []
+    for role, answers in roles(derived).items():
+        asked = [one for one in answers if not one.field.automatic]
+        measured = len(answers) - len(asked)
+        kinds = [f"{len(asked)} to state and sign"] if asked else []
+        kinds += [f"{measured} to measure, record or disclose"] if measured else []
+        named = element("strong", role.capitalize())
+        first = asked[0] if asked else answers[0]
+        said = f": {' and '.join(kinds)}; first "
+        of = link(first.field.id, first.field.requirement)
+        items.append(element("li", link(role_id(role), named), said, of, "."))
+    if not items:
+        return element("p", "Nothing is open.")
+    said = "Most of what the law asks for only people can supply."
+    if derived.simulation:
+        said += " In this simulation legal points stay MISSING, whatever anybody says."
+    return joined((element("ul", *items), element("p", said, class_="note")))
+
+
+def _behind(derived: Derived) -> Html:
+    books = derived.evidence.books
+    wrong = sorted(party for party, book in books.items() if book.log is None)
+    count = sum(len(book.entries) for book in books.values())
+    parts = [f"{len(books)} logs with {count:,} entries"]
+    entry, config = settings(derived.evidence)
+    if entry is not None:
+        chosen = [
+            f"{name} {said}"
+            for name in ("data", "partition", "query", "aggregate", "mechanism")
+            if (said := setting(config, f"choices/{name}")) != NOT_STATED
+        ]
+        rounds = setting(config, "rounds")
+        parts.append(f"a run of {rounds} rounds with {', '.join(chosen)}")
+    said = "; ".join(parts) + ". "
+    if wrong:
+        failed = element("strong", f"The logs of {names(wrong)} DO NOT HOLD.")
+        state = joined((failed, " Statements that lean on them are marked."))
+    else:
+        state = Html("When this page was drawn every log held: signatures, roots and bodies fit.")
+    where = joined((" Whoever doubts it can ", link("check", "check this page"), "."))
+    return element("p", said, state, where)

@@ -1,0 +1,1 @@
+"""Reports, built from real logs, and every way to forge one."""

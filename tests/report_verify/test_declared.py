@@ -1,0 +1,155 @@
+"""What persons declare: signed by an enrolled key, shown apart, escaped, and never computed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedkd.audit import Log
+from fedkd.audit.officer import new_key
+from fedkd.cli import main
+from fedkd.report.building import build
+from fedkd.report.verify.judging import judge
+from tests.report_verify.conftest import refutations
+
+FIELD = "a4.1a.purpose"
+NASTY = "<script>alert(1)</script> & [x](javascript:alert(2)) `code` | \n# heading"
+
+
+def declared(run: Path, tmp_path: Path, text: str, *, enrolled: bool = True) -> int:
+    key = tmp_path / "jane.key"
+    public = new_key(key, "Jane Doe").verifier().text()
+    if enrolled:
+        assert main(["report", "enrol", str(run), "--key", public, "--role", "provider"]) == 0
+    return main(["report", "declare", str(run), FIELD, "--text", text, "--key", str(key)])
+
+
+def test_a_statement_is_declared_and_not_computed(run: Path, tmp_path: Path) -> None:
+    assert declared(run, tmp_path, "Sorts digits.") == 0
+    built = build(run)
+    answer = built.derived.answer(FIELD)
+    assert answer.status == "DECLARED"
+    assert answer.statements[0].text == "Sorts digits."
+    assert (answer.statements[0].author or "").startswith("Jane Doe, provider, on 20")
+    assert main(["report", "build", str(run)]) == 0
+    assert main(["report", "verify", str(run)]) == 0
+    assert main(["audit", "verify", str(run)]) == 0
+
+
+def test_nobody_declares_without_being_enrolled(run: Path, tmp_path: Path, capsys: Any) -> None:
+    assert declared(run, tmp_path, "Sorts digits.", enrolled=False) == 2
+    assert "not enrolled" in capsys.readouterr().err
+    assert build(run).derived.answer(FIELD).status == "MISSING"
+
+
+def test_an_enrolled_name_with_another_key(run: Path, tmp_path: Path, capsys: Any) -> None:
+    assert declared(run, tmp_path, "Sorts digits.") == 0
+    other = tmp_path / "other.key"
+    public = new_key(other, "Jane Doe").verifier().text()
+    assert main(["report", "enrol", str(run), "--key", public, "--role", "provider"]) == 2
+    assert main(["report", "declare", str(run), FIELD, "--text", "No.", "--key", str(other)]) == 2
+    assert "Jane Doe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["text", "name", "signature", "envelope"])
+def test_a_statement_that_the_server_wrote_itself(run: Path, tmp_path: Path, what: str) -> None:
+    """The server owns its log and can append anything to it: but no person's signature."""
+    assert declared(run, tmp_path, "Sorts digits.") == 0
+    with Log(run / "server" / "log.sqlite", "server") as log:
+        body: dict[str, Any] = json.loads(json.dumps(dict(log.last("statement.declared").body)))  # type: ignore[union-attr]
+        from base64 import b64decode, b64encode
+
+        payload = json.loads(b64decode(body["envelope"]["payload"]))
+        match what:
+            case "text":
+                payload["text"] = "Sorts letters."
+            case "name":
+                payload["name"] = "John Doe"
+            case "signature":
+                body["envelope"]["signatures"][0]["sig"] = b64encode(bytes(64)).decode()
+            case _:
+                body["envelope"] = None
+        if body["envelope"] is not None:
+            body["envelope"]["payload"] = b64encode(json.dumps(payload).encode()).decode()
+        log.append("forged", "statement.declared", body)
+        log.export(run / "audit" / "server.sqlite")
+    built = build(run)
+    assert built.derived.answer(FIELD).statements[0].text == "Sorts digits."
+    assert any("statement.declared" in reason for reason in built.derived.trouble)
+    assert main(["report", "build", str(run)]) == 1
+    found = judge(run / "report" / "evidence.json")
+    assert found.verdict == "REFUTED"
+    assert "declared" in refutations(found)
+
+
+def test_a_statement_about_another_run_does_not_count(
+    run: Path, finished: Path, tmp_path: Path
+) -> None:
+    """A statement is signed for one run: taken over into another log it says nothing there."""
+    assert declared(run, tmp_path, "Sorts digits.") == 0
+    with Log(run / "server" / "log.sqlite", "server") as log:
+        body = dict(log.last("statement.declared").body)  # type: ignore[union-attr]
+        from base64 import b64decode
+
+        assert (
+            json.loads(b64decode(body["envelope"]["payload"]))["run"]
+            == build(run).derived.evidence.run
+        )
+
+
+def test_text_with_markup_stays_text(run: Path, tmp_path: Path) -> None:
+    assert declared(run, tmp_path, NASTY) == 0
+    files = build(run).files
+    assert b"<script>alert" not in files["index.html"]
+    assert "<script>" not in files["report.md"].decode().replace("\\<", "")
+    assert "\n# heading" not in files["report.md"].decode()
+    assert json.loads(files["report.json"])["fields"][0]["statements"][0]["text"] == NASTY
+
+
+def test_questions_come_as_a_form_and_go_back_as_statements(run: Path, tmp_path: Path) -> None:
+    key = tmp_path / "jane.key"
+    public = new_key(key, "Jane Doe").verifier().text()
+    assert main(["report", "enrol", str(run), "--key", public, "--role", "provider"]) == 0
+    form = tmp_path / "form.yaml"
+    asked = ["report", "questions", str(run), "--role", "provider", "--out", str(form)]
+    assert main(asked) == 0
+    text = form.read_text()
+    assert f"  {FIELD}:" in text
+    assert "g9.basis" not in text  # that one is for the hospital
+    form.write_text(text.replace('    answer: ""', "    answer: It sorts digits.", 2))
+    assert main(["report", "answers", str(run), str(form), "--key", str(key)]) == 0
+    coverage = build(run).derived.coverage()
+    assert coverage["DECLARED"] == 2
+    assert main(["report", "answers", str(run), str(form), "--key", str(key)]) == 0
+    assert build(run).derived.coverage() == coverage
+
+
+@pytest.mark.parametrize("form", ["answers: [", "x: 1", 'answers: {a4.1a.purpose: {answer: ""}}'])
+def test_a_form_that_is_none(run: Path, tmp_path: Path, form: str, capsys: Any) -> None:
+    key = tmp_path / "jane.key"
+    new_key(key, "Jane Doe")
+    path = tmp_path / "form.yaml"
+    path.write_text(form)
+    assert main(["report", "answers", str(run), str(path), "--key", str(key)]) == 2
+    assert "expected" in capsys.readouterr().err
+
+
+def test_a_simulation_takes_no_statement_on_a_legal_field(
+    run: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert declared(run, tmp_path, "Sorts digits.") == 0
+    told = ["report", "declare", str(run), "g9.basis", "--text", "x", "--key"]
+    assert main([*told, str(tmp_path / "jane.key")]) == 2
+    assert "fictional" in capsys.readouterr().err
+
+
+def test_an_unknown_field_is_refused_with_the_nearest(
+    run: Path, tmp_path: Path, capsys: Any
+) -> None:
+    key = tmp_path / "jane.key"
+    public = new_key(key, "Jane Doe").verifier().text()
+    assert main(["report", "enrol", str(run), "--key", public, "--role", "provider"]) == 0
+    told = ["report", "declare", str(run), "a4.1a.purpos", "--text", "x", "--key", str(key)]
+    assert main(told) == 2
+    assert "a4.1a.purpose" in capsys.readouterr().err
