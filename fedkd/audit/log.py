@@ -173,8 +173,9 @@ class Log:
             yield
             self._database.execute("COMMIT")
         except BaseException:
-            self._database.execute("ROLLBACK")
-            self._tree.forget()
+            self._tree.forget()  # first: a full disk has taken the transaction back already
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
             raise
 
     def append(self, key: str, type: str, body: Mapping[str, Any]) -> Entry:

@@ -92,7 +92,7 @@ def simulate(
     """Run a whole federation on this machine.
 
     Keys: seed, rounds, out, engine (inprocess | ray), device, baselines, quorum, deadline,
-    sites.dir, clients.count, clients.models, training.*, student.*, budget.*.
+    sites.*, clients.count, clients.models, training.*, student.*, budget.*.
     Groups: data, partition, query, aggregate, filter, gate, generator, codec, lesson, loss,
     mechanism, faults; the keys of a chosen yaml follow its group, as in partition.alpha.
     """

@@ -3,16 +3,22 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fedkd.audit.events import EVENTS
 from fedkd.audit.verify import CannotTell, ProofFile, Refuted
 from fedkd.audit.verify.auditor import Asked, UsedWrongly, find_logs
 from fedkd.audit.verify.bundle import CONSISTENT, judge, quorum_of, with_files
 from fedkd.audit.verify.command import plain
 from fedkd.audit.verify.logs import CheckedLog, check_log
 from fedkd.knowledge import BadInput
+
+if TYPE_CHECKING:
+    from fedkd.federation.exchange import Exchange
+    from fedkd.knowledge import Distributions
 
 SERVER = "server"
 DONE, REFUTED, CANNOT_TELL = 0, 1, 3
@@ -30,6 +36,10 @@ def show(path: Path, *, party: str | None, type: str | None, as_json: bool) -> i
         logs = _checked(path)
     except CannotTell as error:
         return _fails(error)
+    if party is not None and party not in dict(logs):
+        raise BadInput(f"--party {party}", f"one of {', '.join(dict(logs))}")
+    if type is not None and type not in EVENTS:
+        raise BadInput(f"--type {type}", f"one of {', '.join(sorted(EVENTS))}")
     shown = [
         {
             "party": name,
@@ -80,11 +90,15 @@ def prove(entry: str, *, out: Path | None, as_json: bool) -> int:
     target = Path(name + PROOF) if out is None else out
     leaf = target.with_name(target.name.removesuffix(PROOF) + LEAF)
     contents = {target: proof, leaf: log.entries[index].header.to_bytes()}
-    for file, content in contents.items():
-        if file.exists() and file.read_bytes() != content:
-            raise BadInput(f"{file}, which holds something else", "a new file", "choose with --out")
-    for file, content in contents.items():
-        file.write_bytes(content)
+    try:
+        for file, content in contents.items():
+            if file.exists() and file.read_bytes() != content:
+                found = f"{file}, which holds something else"
+                raise BadInput(found, "a new file", "choose with --out")
+        for file, content in contents.items():
+            file.write_bytes(content)
+    except OSError as error:
+        raise BadInput(f"{error.strerror} at {error.filename}", "a file to write") from None
     cosigned = len(log.head(size).signatures) - 1
     told = {"proof": str(target), "leaf": str(leaf), "entry": index, "size": size}
     if as_json:
@@ -108,8 +122,11 @@ def recompute(path: Path, *, as_json: bool) -> int:
     """Redoes filter, aggregation, lesson and student from the released answers, to the bit."""
     try:
         rows = list(_recomputed(path))
-    except CannotTell as error:
+    except (Refuted, CannotTell) as error:
         return _fails(error)
+    if not any(row["round"] for row in rows):
+        expected = "one round of answers at least"
+        return _fails(CannotTell(f"answers.admitted: found none in the log, expected {expected}"))
     failed = [row for row in rows if not row["equal"]]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -139,22 +156,25 @@ def _recomputed(path: Path) -> Iterator[dict[str, Any]]:
                 f"entry {leaf.header.sequence} of {SERVER}, {leaf.header.type}: found it closed or "
                 "erased, expected it open: what followed from it cannot be redone"
             )
+    yield from _other_settings(log, run.id, run.config)
     combined = {body["round"]: body for body in log.bodies("aggregate.computed")}
     updated = {body["round"]: body for body in log.bodies("student.updated")}
     filter_memory, aggregate_memory = rules.filter.init(), rules.aggregate.init()
     for body in log.bodies("answers.admitted"):
         number = body["round"]
-        said = {site: exchange.distributions(it) for site, it in body["answers"].items()}
+        said = {site: _released(exchange, it) for site, it in body["answers"].items()}
         filter_memory, kept = rules.filter.keep(filter_memory, Answers.of(said))
         aggregate_memory, consensus = rules.aggregate.combine(aggregate_memory, kept.answers)
         common = consensus.common
         student = rules.teach(student, [Lesson(exchange.queries(common.about), common)], number)
         weights = digest_of_arrays({"kind": "model"}, student.weights() or {})
         for what, found, expected in (
-            ("consensus", common.digest, combined[number]["output"]),
-            ("lesson", rules.lesson(common).digest, combined[number]["lesson"]),
-            ("student", weights, updated[number]["output"]),
+            ("consensus", common.digest, _said(combined, number, "output")),
+            ("lesson", rules.lesson(common).digest, _said(combined, number, "lesson")),
+            ("student", weights, _said(updated, number, "output")),
         ):
+            if expected is None:  # the run ended before: nothing was said that could be wrong
+                continue
             yield {
                 "round": number,
                 "what": what,
@@ -162,6 +182,42 @@ def _recomputed(path: Path) -> Iterator[dict[str, Any]]:
                 "expected": expected,
                 "equal": found == expected,
             }
+
+
+def _said(bodies: Mapping[int, Mapping[str, Any]], round: int, what: str) -> str | None:
+    return None if round not in bodies else str(bodies[round][what])
+
+
+def _other_settings(
+    log: CheckedLog, run: str, config: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What is redone must be what the log fixed before the first round, not what lies beside it."""
+    fixed = [it["config"] for it in log.bodies("config.fixed") if it["run"] == run]
+    if not fixed:
+        raise CannotTell(f"config.fixed: found none of run {run} in the log, expected it open")
+    for key in sorted({*fixed[0], *config}):
+        found, expected = config.get(key), fixed[0].get(key)
+        if found != expected:
+            yield {
+                "round": 0,
+                "what": f"config.yaml {key}",
+                "found": json.dumps(found, sort_keys=True),
+                "expected": json.dumps(expected, sort_keys=True),
+                "equal": False,
+            }
+
+
+def _released(exchange: "Exchange", digest: str) -> "Distributions":
+    from fedkd.knowledge import WrongDigest
+
+    name = exchange.path(digest).name
+    try:
+        return exchange.distributions(digest)
+    except OSError as error:
+        why = f"exchange/{name}: found {error.strerror}, expected the answer of that digest"
+        raise CannotTell(why) from None
+    except (WrongDigest, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise Refuted(f"exchange/{name}", type(error).__name__, f"the answer {digest}") from None
 
 
 def _checked(path: Path) -> list[tuple[str, CheckedLog]]:

@@ -37,10 +37,9 @@ class Conducted(NamedTuple):
 def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
     """Everything from the roll call to the student's file; goes on where a killed run stopped."""
     sites = run.sites
-    if (
-        run.build(without(run.config["mechanism"], ("epsilon",))).private
-        and not run.config["sites"]["dir"]
-    ):
+    if run.build(without(run.config["mechanism"], ("epsilon",))).private and run.config[
+        "sites"
+    ].get("rehearsal", True):
         say("a rehearsal: noise comes from the seed, can be drawn again, and hides nobody")
     watching = Watching(Observer(list(sites.values()), run.id, run.build))
     _begin(run, log)

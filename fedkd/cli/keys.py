@@ -17,9 +17,13 @@ Share = Annotated[float, Range(0.0, 1.0)]
 
 @dataclass(frozen=True, slots=True)
 class Sites:
-    """Where the sites keep their state; None: inside the run, as a rehearsal."""
+    """Where the sites keep their state; `dir` None: inside the run, as a rehearsal in any case.
+
+    `rehearsal` false: lasting sites whose budgets are papers that their officers signed.
+    """
 
     dir: str | None
+    rehearsal: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,12 @@
 
 import json
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from fedkd.knowledge import BadInput
+from fedkd.privacy.curves import curve_of, curves
+from fedkd.privacy.curves import in_words as expected_in_words
 from fedkd.privacy.planning import (
     best_order,
     default_delta,
@@ -28,11 +31,13 @@ def plan(
     steps: int,
     rate: float,
     as_json: bool,
+    classes: int | None = None,
+    like: str | None = None,
 ) -> int:
     """Prints what `dp_training` costs or needs: no record is read for it.
 
     With `epsilon` alone the noise that it needs; with `noise` alone the epsilon that it means;
-    with both how many steps they allow.
+    with both how many steps they allow. `like` names a kept curve, of what was reached elsewhere.
     """
     if epsilon is None and noise is None:
         raise BadInput("neither an epsilon nor a noise", "one of them, or both", "add --epsilon 4")
@@ -57,7 +62,9 @@ def plan(
         "sampling_rate": rate,
         "unit": "patient",
         "relation": "replace_special",
-        "accuracy": None,
+        "accuracy": None
+        if like is None
+        else curve_of(like).expectation(epsilon, patients, classes),
         "risk": in_words(epsilon, delta, filter),
     }
     if as_json:
@@ -73,9 +80,15 @@ def plan(
         ("noise", f"{noise:.4g} times the clip, on the sum of the patients' gradients"),
         ("filter", f"{filter}{at}"),
         ("risk", str(told["risk"])),
+        ("expect", _expected(told["accuracy"])),
     ):
         for line in textwrap.wrap(said, 100, initial_indent=f"{what:<10}", subsequent_indent=GAP):
             print(line)
-    print()
-    print("What accuracy to expect is unknown: no curve for such data is kept with this version.")
     return DONE
+
+
+def _expected(accuracy: Mapping[str, Any] | None) -> str:
+    if accuracy is None:
+        known = ", ".join(curves())
+        return f"unknown: nothing was said of the data; curves are kept for --like {known}"
+    return "; ".join(expected_in_words(accuracy))

@@ -32,11 +32,19 @@ def privacy_plan(
     noise: Annotated[
         float | None, typer.Option("--noise", help="A noise multiplier.", show_default=False)
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps.")] = 60,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps.")] = 100,
     rate: Annotated[
         float,
         typer.Option("--rate", min=1e-6, max=1.0, help="Share of the patients in a step."),
     ] = 1.0,
+    classes: Annotated[
+        int | None,
+        typer.Option("--classes", min=2, help="How many classes there are.", show_default=False),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option("--like", help="Data of which a curve is kept.", show_default=False),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -51,6 +59,8 @@ def privacy_plan(
         steps=steps,
         rate=rate,
         as_json=as_json,
+        classes=classes,
+        like=like,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fedkd.audit.export import FORMATS, OF_A_MODEL, croissant, files
 from fedkd.audit.verify import CannotTell, Note, Refuted
+from fedkd.audit.verify.auditor import UsedWrongly, find_logs
 from fedkd.audit.verify.lineage import Activity, Lineage, Source, lineage, stated
 from fedkd.audit.verify.logs import CheckedLog, check_log
 from fedkd.knowledge import BadInput
@@ -55,9 +56,12 @@ def export(path: Path, *, out: Path, only: str | None, as_json: bool) -> int:
             rows += _export(format, logs, heads, written)
     except (Refuted, CannotTell) as error:
         return _not_shown(error, as_json)
-    for name, content in written.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_bytes(content)
+    try:
+        for name, content in written.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(content)
+    except OSError as error:
+        raise BadInput(f"{error.strerror} at {error.filename}", "a folder to write to") from None
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
@@ -124,13 +128,10 @@ def _expect_student(folder: Path, model: str | None, found: Lineage) -> None:
 
 def _logs(path: Path) -> dict[str, Path]:
     """The logs in `path` by party: of a run's folder, of its audit folder, or one file."""
-    if path.is_file():
-        return {path.stem: path}
-    folder = path / "audit" if (path / "audit").is_dir() else path
-    found = {file.stem: file for file in sorted(folder.glob("*.sqlite"))}
-    if not found:
-        raise BadInput(f"no log in {path}", "a run's folder, its audit folder, or a .sqlite file")
-    return found
+    try:
+        return find_logs(path)
+    except UsedWrongly as error:
+        raise BadInput(error.found, error.expected) from None
 
 
 def _kept_heads(paths: dict[str, Path]) -> Iterator[tuple[str, Note]]:

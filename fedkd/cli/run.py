@@ -247,12 +247,13 @@ class Run:
         generators = {}
         if config["query"]["kind"] == "synthetic":
             generators[choices["generator"]] = config["generator"]
-        lasting = config["sites"]["dir"] is not None
+        rehearsal, lasting = config["sites"].get("rehearsal", True), config["sites"]["dir"]
+        named = site if lasting else f"{self.id}:{site}"
         return SiteSettings(
             name=site,
-            seed=None if lasting else config["seed"],
-            population=site if lasting else f"rehearsal:{self.id}:{site}",
-            rehearsal=not lasting,
+            seed=config["seed"] if rehearsal else None,
+            population=f"rehearsal:{named}" if rehearsal else site,
+            rehearsal=rehearsal,
             model_name=model,
             model=self.parts[model],
             space=dataset.space,

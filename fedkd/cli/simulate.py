@@ -82,8 +82,25 @@ def _completed(run: "Run") -> tuple["Run", dict[str, Any]]:
     summary = run.folder / "summary.json"
     if not summary.exists():
         run.expect_papers()
-        _run_engine(run)
+        try:
+            _run_engine(run)
+        except BaseException:
+            _hand_over_what_there_is(run)
+            raise
     return run, read_summary(summary)
+
+
+def _hand_over_what_there_is(run: "Run") -> None:
+    """A run that failed leaves its logs, too; why it failed is what its user has to hear of."""
+    from fedkd.cli.examine import hand_over
+
+    try:
+        hand_over(run)
+    except Exception as error:  # a full disk, for example, which may be why it failed
+        say(f"fedkd: the logs are not in {_short(run.folder / 'audit')}: {type(error).__name__}")
+        return
+    folder = _short(run.folder)
+    say(f"left in {folder}: audit/, sites/; fedkd simulate --resume {folder} goes on with it")
 
 
 def simulate_in_python(overrides: Mapping[str, Any], config_dir: Path | None) -> "Figures":

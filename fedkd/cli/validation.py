@@ -279,7 +279,13 @@ def flattened(kind: type, before: str = "") -> list[str]:
 
 def _check_together(configuration: Mapping[str, Any]) -> None:
     """What no single value shows: keys that need or exclude each other."""
-    query = configuration["query"]
+    query, sites = configuration["query"], configuration["sites"]
+    if not sites.get("rehearsal", True) and not sites.get("dir"):
+        raise BadInput(
+            "sites.rehearsal=false without sites.dir",
+            "lasting folders: sites inside a run are a rehearsal",
+            "add sites.dir=DIR",
+        )
     if query["kind"] == "mismatched" and not query.get("data"):
         raise BadInput(
             "query=mismatched without query.data",
@@ -310,15 +316,15 @@ def _check_together(configuration: Mapping[str, Any]) -> None:
                 )
         return
     name = str(configuration["mechanism"].get("_target_", "")).rpartition(".")[2]
-    lasting = configuration["sites"].get("dir") is not None
+    real = not configuration["sites"].get("rehearsal", True)
     for key, value in configuration["budget"].items():
-        if lasting and value is not None:
+        if real and value is not None:
             raise BadInput(
-                f"budget.{key}={value} with sites.dir",
-                "none: at a lasting site its officer's signed paper says it",
+                f"budget.{key}={value} with sites.rehearsal=false",
+                "none: at such a site its officer's signed paper says it",
                 f"leave budget.{key} out; fedkd privacy budget new makes a paper to be signed",
             )
-    if configuration["budget"].get("epsilon") is None and not lasting:
+    if configuration["budget"].get("epsilon") is None and not real:
         raise BadInput(
             f"mechanism={name} and no budget",
             "budget.epsilon, which a site's patients may spend at most, ever",

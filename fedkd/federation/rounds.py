@@ -314,10 +314,14 @@ class Conductor:
             return
         self.server.save(self.state)  # what was sent was sent, although the round is asked again
         reasons = "; ".join(f"{site}: {why}" for site, why in sorted(admitted.left_out.items()))
-        raise NoQuorum(
+        found = (
             f"round {number}: found {len(admitted.said)} answers, expected at least {needed} of "
             f"{len(asked)}; {reasons}"
         )
+        body = {"kind": "no quorum", "component": "rounds", "run": self.terms.run, "found": found}
+        named = digest_of_bytes(found.encode())
+        self.log.append(f"{self.terms.run}/{number}/quorum/{named}", "error.raised", body)
+        raise NoQuorum(found)
 
     def _log_lesson(self, question: Question, asked: list[str]) -> None:
         if question.lesson is not None:

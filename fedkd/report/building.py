@@ -13,7 +13,7 @@ from fedkd.audit.verify.reading import StoredLog, read_log
 from fedkd.audit.verify.spellings import base64_text
 from fedkd.report.verify.catalogue import catalogue
 from fedkd.report.verify.deriving import Derived, derive
-from fedkd.report.verify.drawing import EVIDENCE, PAGE, REPORT, TEXT, drawn
+from fedkd.report.verify.drawing import EVIDENCE, drawn, names
 from fedkd.report.verify.evidence import FORMAT, SERVER, read_evidence
 
 
@@ -54,9 +54,9 @@ def assembled(logs: Mapping[str, Mapping[str, Any]]) -> Built:
     bundle = canonical(told, "evidence")
     derived = derive(read_evidence(bundle), catalogue())
     files = {EVIDENCE: bundle}
-    for name in (REPORT, TEXT, PAGE):
+    for name in names(derived):
         content = drawn(name, derived, bundle)
-        assert content is not None  # noqa: S101 - all three are drawn
+        assert content is not None  # noqa: S101 - each of them is drawn
         files[name] = content
     return Built(bundle, derived, files)
 

@@ -86,7 +86,9 @@ def draw_utility(runs: Sequence[Run]) -> str | None:
         box = _Box(LEFT + n * (width + GAP), top, width, epsilons)
         parts += _panel(box, key, name, lines, plain, risks)
     below = top + HIGH + 62
-    risk = "Under each epsilon: of 100 patients, so many are recognised at one false alarm in 100."
+    risk = (
+        "Under each epsilon: of 100 patients, at most so many are recognised at 1 % false alarms."
+    )
     parts.append(svg.text(24, below + 24, risk, colour=svg.SOFT))
     described = "; ".join(_described(line, shown) for line in lines)
     inside = claims_inside(told)

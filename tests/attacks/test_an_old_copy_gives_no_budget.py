@@ -26,7 +26,7 @@ def over(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     folder = tmp_path_factory.mktemp("over")
     run = founded(
         folder / "run", "mechanism=dp_training", "mechanism.steps=5", "audit.cosigners=5",
-        f"sites.dir={folder / 'sites'}",
+        f"sites.dir={folder / 'sites'}", "sites.rehearsal=false",
     )  # fmt: skip
     signed(run, officer(folder))
     copy = Path(shutil.copytree(run.sites[SITE], folder / "copy" / SITE))

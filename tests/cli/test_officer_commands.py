@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fedkd.cli import main
+from tests.federation.officers import lasting_at
 from tests.federation.small import founded
 
 SITE = "site-01"
@@ -14,7 +15,7 @@ SITE = "site-01"
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    run = founded(tmp_path / "run", "mechanism=dp_training", f"sites.dir={tmp_path / 'sites'}")
+    run = founded(tmp_path / "run", "mechanism=dp_training", *lasting_at(tmp_path / "sites"))
     monkeypatch.chdir(tmp_path)
     return run.sites[SITE]
 

@@ -133,8 +133,9 @@ WRONG: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["data=digits", "data.records=80", "clients.models=[random_forest]", "budget.epsilon=1"],
         ("RandomForestClassifier", "torch model", "pate"),
     ),
-    "a seed's budget at a lasting site": (
-        [*DIGITS, "budget.epsilon=1", "sites.dir=lasting"], ("sites.dir", "signed paper"),
+    "an engineer's budget where the officer's holds": (
+        [*DIGITS, "budget.epsilon=1", "sites.dir=lasting", "sites.rehearsal=false"],
+        ("sites.rehearsal", "signed paper"),
     ),
 }  # fmt: skip
 
@@ -203,7 +204,7 @@ def test_a_table_that_names_no_patient_protects_records_alone_and_says_so(
 @pytest.fixture
 def lasting(own: Path) -> list[str]:
     """The words of a run at two lasting sites whose officers' whole budget one run has spent."""
-    words = ["simulate", *SMALL, *PRIVATE, *TABLE, "sites.dir=sites"]
+    words = ["simulate", *SMALL, *PRIVATE, *TABLE, "sites.dir=sites", "sites.rehearsal=false"]
     assert main([*words, "out=first"]) == 2  # it asks for the officers' papers
     signed(open_run("first"), officer(Path("first")))
     assert main(["simulate", "--resume", "first"]) == 0

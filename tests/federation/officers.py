@@ -24,6 +24,11 @@ def officer(folder: Path, name: str = "Ada Example") -> SigningKey:
     return new_key(folder / f"{name.replace(' ', '-')}.key", name)
 
 
+def lasting_at(folder: Path) -> list[str]:
+    """The words for sites in `folder` that are no rehearsal."""
+    return [f"sites.dir={folder}", "sites.rehearsal=false"]
+
+
 def paper(population: str, patients: int = 500, /, **changes: Any) -> bytes:
     """The shipped template with `changes`, as an officer would have typed them."""
     typed = yaml.safe_load(template(population, patients))

@@ -56,6 +56,13 @@ def test_a_claim_is_what_the_log_says(run: Run, site: SiteFolder) -> None:
     assert claim.evidence.root == head.root.hex()
 
 
+def test_a_rehearsal_that_has_drawn_no_noise_yet_is_one_already(tmp_path: Path) -> None:
+    run = founded(tmp_path / "run", *PRIVATE)
+    claim = claimed(SiteFolder(run.sites["site-01"]))
+    assert claim.is_rehearsal
+    assert (claim.spent, claim.uses, claim.runs) == (0, (), ("none yet",))
+
+
 def test_a_summary_holds_each_sites_claim_beside_its_epsilon(run: Run) -> None:
     summary = read_json(run.folder / "summary.json")
     assert set(summary["privacy"]["claims"]) == set(run.sites)
@@ -178,15 +185,16 @@ def test_an_open_budget_is_called_not_private(
 def test_a_plan_says_the_same_in_words_and_as_data(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["privacy", "plan", "--patients", "303", "--epsilon", "1"]
     plan = json.loads(told([*words, "--json"], capsys))
-    assert (plan["epsilon"], plan["steps"], plan["filter"]) == (1, 60, "gdp")
+    assert (plan["epsilon"], plan["filter"]) == (1, "gdp")
     said = told(words, capsys)
-    for number in (f"{plan['noise_multiplier']:.4g} times the clip", "60 on all patients",
-                   "below 1/303", "at most 2.0", "No record was read"):  # fmt: skip
+    for number in (f"{plan['noise_multiplier']:.4g} times the clip",
+                   f"{plan['steps']} on all patients", "below 1/303", "at most 2.0",
+                   "No record was read"):  # fmt: skip
         assert number in " ".join(said.split())
     back = ["privacy", "plan", "--patients", "303", "--noise", repr(plan["noise_multiplier"])]
     assert json.loads(told([*back, "--json"], capsys))["epsilon"] == pytest.approx(1, rel=1e-6)
     both = [*back, "--epsilon", "1", "--json"]
-    assert json.loads(told(both, capsys))["steps"] == 60
+    assert json.loads(told(both, capsys))["steps"] == plan["steps"]
 
 
 def test_a_sweep_of_budgets_ends_in_that_figure_and_none_runs_once(

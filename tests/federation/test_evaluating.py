@@ -383,6 +383,7 @@ def test_a_hospitals_groups_are_those_of_its_officers_paper_and_its_noise_the_sy
     run = founded(
         tmp_path / "run", "data=table", f"data.path={table}", "data.validation=0.4",
         "data.records=200", "mechanism=dp_training", f"sites.dir={tmp_path / 'sites'}",
+        "sites.rehearsal=false",
     )  # fmt: skip
     site = run.sites["site-01"]
     place_model(site, model_file(run, tmp_path), "logistic")

@@ -274,10 +274,10 @@ def test_a_crash_before_the_entry_leaves_the_patient_out_and_is_made_good(
 def test_a_site_that_is_founded_again_keeps_who_is_out(tmp_path: Path) -> None:
     from tests.federation.officers import NOT_PRIVATE, officer, signed
 
-    lasting = f"sites.dir={tmp_path / 'sites'}"
-    run = signed(founded(tmp_path / "one", lasting), officer(tmp_path), **NOT_PRIVATE)
+    lasting = [f"sites.dir={tmp_path / 'sites'}", "sites.rehearsal=false"]
+    run = signed(founded(tmp_path / "one", *lasting), officer(tmp_path), **NOT_PRIVATE)
     site = SiteFolder(run.sites[SITE])
     exclude(site, ["1", "2"], "objection")
     left = len(site.train())
-    founded(tmp_path / "two", lasting)
+    founded(tmp_path / "two", *lasting)
     assert len(site.train()) == left == len(site.everyone()) - 2

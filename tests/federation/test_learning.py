@@ -15,7 +15,6 @@ from fedkd.federation.learning import CAME, Learner, is_worse
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import Array, Distributions
 from fedkd.wire import Answer, Closed
-from tests.federation.officers import NOT_PRIVATE, officer, signed
 from tests.federation.small import asked, conducted, files, founded, question
 
 hits = st.lists(st.integers(0, 1), min_size=2, max_size=60).map(tuple)
@@ -198,7 +197,7 @@ def test_two_sites_models_without_weights_have_two_names(tmp_path: Path) -> None
 def test_two_runs_in_one_lasting_folder_do_not_mix(tmp_path: Path) -> None:
     shared = ("clients.models=[mlp,random_forest]", f"sites.dir={tmp_path / 'sites'}")
     (tmp_path / "sites").mkdir()
-    first = signed(founded(tmp_path / "first", *shared), officer(tmp_path), **NOT_PRIVATE)
+    first = founded(tmp_path / "first", *shared)
     conducted(first)
     before = files(tmp_path / "sites" / "site-01" / "models" / first.id)
     second = founded(tmp_path / "second", *shared)

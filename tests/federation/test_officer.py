@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fedkd.audit import Log
-from fedkd.audit.officer import BUDGET, sign_paper
+from fedkd.audit.officer import BUDGET, read_key, sign_paper
 from fedkd.audit.verify import SigningKey
 from fedkd.cli.run import Run
 from fedkd.federation.budgets import UNPROTECTED
@@ -18,7 +18,14 @@ from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 from fedkd.wire import Answer, Reason, Refusal, decode, encode
-from tests.federation.officers import BUILD, NOT_PRIVATE, installed, officer, paper
+from tests.federation.officers import (
+    BUILD,
+    NOT_PRIVATE,
+    installed,
+    lasting_at,
+    officer,
+    paper,
+)
 from tests.federation.small import conducted, founded, question
 
 PRIVATE = ["mechanism=dp_training", "mechanism.steps=5"]
@@ -30,7 +37,7 @@ FIRST = paper(SITE)
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A founded federation of lasting sites without any paper. Nobody may change it."""
     folder = tmp_path_factory.mktemp("lasting")
-    return founded(folder / "run", *PRIVATE, f"sites.dir={folder / 'sites'}")
+    return founded(folder / "run", *PRIVATE, *lasting_at(folder / "sites"))
 
 
 @pytest.fixture
@@ -100,7 +107,7 @@ def test_the_same_paper_again_changes_nothing(site: Path, key: SigningKey) -> No
 
 
 def test_a_whole_federation_of_officers_runs(tmp_path: Path, key: SigningKey) -> None:
-    run = founded(tmp_path / "run", *PRIVATE, f"sites.dir={tmp_path / 'hospitals'}")
+    run = founded(tmp_path / "run", *PRIVATE, *lasting_at(tmp_path / "hospitals"))
     for name in ("site-01", "site-02"):
         installed(run.sites[name], key, paper(name))
     state = conducted(run)
@@ -223,16 +230,16 @@ def test_a_raise_is_an_entry_with_its_reason_and_all_charges_stay(
 
 
 def test_a_raise_pays_for_a_second_run(tmp_path: Path, key: SigningKey) -> None:
-    lasting = f"sites.dir={tmp_path / 'sites'}"
-    one = founded(tmp_path / "one", *PRIVATE, lasting, "rounds=1")
+    lasting = lasting_at(tmp_path / "sites")
+    one = founded(tmp_path / "one", *PRIVATE, *lasting, "rounds=1")
     papers = {name: installed(path, key, paper(name)) for name, path in one.sites.items()}
     assert not conducted(one).left_out
-    two = founded(tmp_path / "two", *PRIVATE, lasting, "rounds=1")
+    two = founded(tmp_path / "two", *PRIVATE, *lasting, "rounds=1")
     assert said(two.sites[SITE], two) == refused(two, reason=Reason.BUDGET_EXHAUSTED)
     for name, path in two.sites.items():
         body = paper(name, epsilon=2.0, replaces=papers[name].budget.digest, reason="once more")
         installed(path, key, body, pin=False)
-    three = founded(tmp_path / "three", *PRIVATE, lasting, "rounds=1")
+    three = founded(tmp_path / "three", *PRIVATE, *lasting, "rounds=1")
     assert not conducted(three).left_out
     for path in three.sites.values():
         with Log(path / "log.sqlite", path.name) as log:
@@ -322,6 +329,22 @@ def _pin_ones_own(site: Path) -> None:
     (site / PIN).write_text(officer(site, "Eve").verifier().text())
 
 
+def _pin_and_sign_ones_own(site: Path) -> None:
+    eve = officer(site, "Eve")
+    (site / PIN).write_text(eve.verifier().text())
+    for path in (site / PAPERS).glob("*.yaml"):
+        write_bytes(path.with_suffix(".yaml.sig"), sign_paper(eve, BUDGET, path.read_bytes()))
+
+
+def _put_another_signed_paper_in_its_place(site: Path) -> None:
+    """One that the same officer signed for elsewhere, before or after."""
+    (path,) = (site / PAPERS).glob("*.yaml")
+    other = paper(SITE, epsilon=9.0)
+    write_bytes(path, other)
+    key = read_key(site.parent.parent / "Ada-Example.key")
+    write_bytes(path.with_suffix(".yaml.sig"), sign_paper(key, BUDGET, other))
+
+
 def _rename_population(site: Path) -> None:
     write_json(site / "site.json", {**read_json(site / "site.json"), "population": "fresh"})
 
@@ -345,9 +368,18 @@ def _take_another_mechanism(site: Path) -> None:
 
 
 TRICKS = [
-    _edit_paper, _lose_paper, _lose_signature, _lose_pin, _pin_ones_own, _rename_population,
-    _log_a_raise, _log_another_budget, _take_another_mechanism,
-]  # fmt: skip
+    _pin_and_sign_ones_own,
+    _put_another_signed_paper_in_its_place,
+    _edit_paper,
+    _lose_paper,
+    _lose_signature,
+    _lose_pin,
+    _pin_ones_own,
+    _rename_population,
+    _log_a_raise,
+    _log_another_budget,
+    _take_another_mechanism,
+]
 
 
 @pytest.mark.parametrize("trick", TRICKS)
@@ -356,6 +388,25 @@ def test_whatever_is_changed_on_the_disk_the_site_falls_silent(
 ) -> None:
     installed(site, key, FIRST)
     trick(site)
+    assert said(site, run) == refused(run)
+    assert charged(site) == 0
+
+
+@pytest.mark.parametrize(
+    "more", [{"epsilon": 9.0}, {"mechanisms": ["none"]}, {"evaluation_groups": ["sex"]}]
+)
+def test_a_log_that_says_more_than_the_paper_is_not_believed(
+    more: dict[str, Any], run: Run, site: Path, key: SigningKey, tmp_path: Path
+) -> None:
+    """An opening record by hand, over a paper that is signed and in its place."""
+    honest = Path(shutil.copytree(site, tmp_path / "honest" / SITE))
+    installed(honest, key, FIRST)
+    with Log(honest / "log.sqlite", SITE) as log:
+        (opened,) = log.entries("budget.opened")
+    shutil.copytree(honest / PAPERS, site / PAPERS)
+    shutil.copy(honest / PIN, site / PIN)
+    with Log(site / "log.sqlite", SITE) as log:
+        log.append(f"budget/{SITE}", "budget.opened", {**opened.body, **more})
     assert said(site, run) == refused(run)
     assert charged(site) == 0
 
@@ -380,7 +431,7 @@ def test_the_same_records_in_a_folder_beside_it_get_no_second_budget(
 
 
 def test_answers_without_protection_need_the_officers_word(tmp_path: Path, key: SigningKey) -> None:
-    run = founded(tmp_path / "run", f"sites.dir={tmp_path / 'sites'}")
+    run = founded(tmp_path / "run", *lasting_at(tmp_path / "sites"))
     site = run.sites[SITE]
     assert said(site, run) == refused(run)
     with pytest.raises(NotSigned, match=f"{UNPROTECTED}: true, signed by the officer"):
@@ -417,5 +468,5 @@ def test_a_site_draws_its_own_seed_once_and_keeps_it(run: Run, tmp_path: Path) -
 
 
 def test_a_budget_in_the_configuration_is_refused_at_lasting_sites(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"budget\.epsilon=1 with sites\.dir.*signed paper"):
-        founded(tmp_path / "run", *PRIVATE, f"sites.dir={tmp_path / 's'}", "budget.epsilon=1")
+    with pytest.raises(BadInput, match=r"budget\.epsilon=1 with sites\.rehearsal=false.*signed paper"):
+        founded(tmp_path / "run", *PRIVATE, *lasting_at(tmp_path / "s"), "budget.epsilon=1")

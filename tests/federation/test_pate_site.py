@@ -268,7 +268,12 @@ def test_the_same_seed_gives_the_same_rehearsal(tmp_path: Path) -> None:
 
 
 def test_lasting_sites_share_a_budget_and_draw_from_the_operating_system(tmp_path: Path) -> None:
-    lasting = [*PATE, f"sites.dir={tmp_path / 'sites'}", "mechanism.epsilon=1.9"]
+    lasting = [
+        *PATE,
+        f"sites.dir={tmp_path / 'sites'}",
+        "sites.rehearsal=false",
+        "mechanism.epsilon=1.9",
+    ]
     first = signed(
         founded(tmp_path / "one", *lasting),
         officer(tmp_path),

@@ -16,7 +16,6 @@ from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput, Distributions
 from fedkd.wire import Answer, Closed, Message, Reason, Refusal, decode, encode
-from tests.federation.officers import officer, signed
 from tests.federation.small import Wiretap, conducted, finished, founded, question
 
 PRIVATE = ["mechanism=dp_training", "mechanism.steps=5", "budget.epsilon=2"]
@@ -186,21 +185,20 @@ def test_an_exhausted_budget_ends_a_site_and_the_others_go_on(tmp_path: Path) ->
 
 def test_two_runs_of_one_population_share_its_budget(tmp_path: Path) -> None:
     lasting = f"sites.dir={tmp_path / 'sites'}"
-    private = [*PRIVATE[:2], lasting, "mechanism.epsilon=1.9"]
-    first = signed(founded(tmp_path / "one", *private), officer(tmp_path), epsilon=2.0)
+    first = founded(tmp_path / "one", *PRIVATE, lasting, "mechanism.epsilon=1.9")
     conducted(first)
-    second = founded(tmp_path / "two", *private, "rounds=1")
+    second = founded(tmp_path / "two", *PRIVATE, lasting, "mechanism.epsilon=1.9", "rounds=1")
     state = conducted(second)
     assert not state.left_out, "what is left pays a noisier training"
     for name, folder in second.sites.items():
         with Log(folder / "log.sqlite", name) as log:
             assert len(list(log.entries("budget.opened"))) == 1
-            ledger = ledger_of(log, name)
+            ledger = ledger_of(log, f"rehearsal:{name}")
             plans = [it.body["plan"] for it in log.entries("budget.charged") if "plan" in it.body]
             noise = [it.body["dp"]["noise"] for it in log.entries("train.local") if it.body["dp"]]
         assert ledger.spent() <= 2.0
         assert plans[1]["noise_multiplier"] > plans[0]["noise_multiplier"]
-        assert noise == ["operating system"] * 2  # a lasting population is no rehearsal
+        assert noise == ["reproducible, not private"] * 2  # until it is no rehearsal
 
 
 def test_the_same_seed_gives_the_same_rehearsal(tmp_path: Path) -> None:

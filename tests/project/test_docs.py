@@ -115,6 +115,8 @@ def companions(overrides):
     ):
         if re.match(key, overrides) and "data=" not in overrides.split():
             beside.append(f"data={source}")
+    if overrides.startswith("sites.rehearsal"):
+        beside.append("sites.dir=lasting")
     if overrides.startswith("partition.alpha"):
         beside.append("partition=dirichlet")
     return beside
@@ -265,6 +267,7 @@ def test_a_table_with_the_schema_that_is_shown_runs(
     [
         ("table.py", "methods.json", ["README.md", "docs/benchmarks.md"]),
         ("audit_table.py", "audit.json", ["docs/benchmarks.md"]),
+        ("privacy_table.py", "privacy.json", ["docs/benchmarks.md"]),
     ],
 )
 def test_a_table_of_figures_is_what_the_kept_results_say(script, results, pages):

@@ -130,6 +130,17 @@ def test_a_sweep_of_budgets_ends_in_utility_against_epsilon(sweep: list[Path]) -
     assert {body["epsilon"] for own in claims.values() for body in own.values()} == {1, 2, 4, 8}
 
 
+def test_an_epsilon_is_that_of_the_least_protected_site(sweep: list[Path]) -> None:
+    for folder in sweep[:3]:
+        path = folder / "summary.json"
+        kept = json.loads(path.read_text())
+        kept["privacy"]["claims"]["hospital-02"]["epsilon"] = 5.0
+        path.write_text(json.dumps(kept))
+    drawing = (write_utility(sweep) or Path()).read_text()
+    assert "epsilon 5: accuracy 0.510" in drawing
+    assert "epsilon 1: " not in drawing
+
+
 def test_spread_is_drawn_for_two_seeds_and_for_three(sweep: list[Path]) -> None:
     thin = re.compile(r'stroke="#0072B2" stroke-width="1"')
     thick = re.compile(r'<line [^>]*stroke="#0072B2" stroke-width="2"')

@@ -111,7 +111,7 @@ class Browser:
 
     def press(self, key: str, text: str = "") -> None:
         """Presses a key, as a person does."""
-        codes = {"Tab": 9, "Enter": 13, " ": 32, "Escape": 27}
+        codes = {"Backspace": 8, "Tab": 9, "Enter": 13, " ": 32, "Escape": 27}
         named = {"key": key, "windowsVirtualKeyCode": codes.get(key, 0)}
         kind = "keyDown" if text else "rawKeyDown"
         self.send("Input.dispatchKeyEvent", type=kind, **named, **({"text": text} if text else {}))

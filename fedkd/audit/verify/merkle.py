@@ -138,9 +138,14 @@ class Tree:
 
     def node(self, level: int, index: int) -> bytes:
         """The digest of a complete subtree: this tree as a `Lookup`."""
-        if level < 0 or index < 0 or (index + 1) << level > self.size:
+        if not 0 <= level < len(self._levels) or not 0 <= index < len(self._levels[level]):
             raise Refuted(f"tree of {self.size} leaves", "no such node", f"level {level}, {index}")
         return self._levels[level][index]
+
+    def peaks(self, size: int) -> Range:
+        """The roots of the complete subtrees over the first `size` leaves, largest first."""
+        levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
+        return Range(size, tuple(self.node(level, (size >> level) - 1) for level in levels))
 
     def root(self, size: int | None = None) -> bytes:
         """The root, now or when there were `size` leaves."""

@@ -79,6 +79,20 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
         # As in `simulate`: epochs follow from the seconds.
         "seconds": Option(20.0, _within(0.1, 800, float), "seconds from 0.1 to 800"),
     },
+    "privacy": {
+        "parts": Option(
+            ["utility", "leakage", "speed"],
+            _listed(_one_of("utility", "leakage", "speed")),
+            "parts such as utility,leakage,speed",
+        ),
+        # Never those by which the recipe was chosen.
+        "seeds": Option([3, 4, 5], _listed(_within(0, 2**32 - 1)), "seeds such as 3,4,5"),
+        "fashion_mnist": FOLDER,
+        "heart_disease": FOLDER,
+        "cells": Option([1, 2, 3, 4], _listed(_within(1, 4)), "cells of the table such as 1,3"),
+        "shadows": _whole(16, 16, 1_000),
+        "repeats": _whole(5, 1, 1_000),
+    },
 }
 """By the name of the comparison."""
 

@@ -73,7 +73,10 @@ CELLS = (
     ),
 )
 LEAKY = (
-    Cell("Heart disease, four hospitals", "heart_disease", ("data=heart_disease",), "auroc", (1, 4, None)),
+    Cell(
+        "Heart disease, four hospitals", "heart_disease", ("data=heart_disease",), "auroc",
+        (1, 4, None),
+    ),
     # A network that learns its 240 records by heart: 100 passes.
     Cell(
         "Fashion-MNIST, three sites of 240, MLP",
@@ -263,7 +266,7 @@ def _worst(sites: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     for site in sites:
         for found in site["findings"]:
             figures = worst.setdefault(found["attack"], {})
-            for name in ("auc", "tpr", "epsilon_bound"):
+            for name in ("auc", "tpr", "epsilon_at_least"):
                 if isinstance(found.get(name), int | float):
                     figures[name] = max(figures.get(name, 0.0), found[name])
     return worst

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fedkd.audit.verify import Refuted
 from fedkd.audit.verify.canonical import canonical
+from fedkd.report.verify.cards import data_sheets, model_card
 from fedkd.report.verify.deriving import Derived
 from fedkd.report.verify.markdown import markdown
 from fedkd.report.verify.page import embedded, page
@@ -16,6 +17,8 @@ EVIDENCE: Final = "evidence.json"
 REPORT: Final = "report.json"
 PAGE: Final = "index.html"
 TEXT: Final = "report.md"
+CARD: Final = "model-card.md"
+SHEET: Final = "data-sheet-"
 
 
 def report_json(derived: Derived, bundle: bytes) -> bytes:
@@ -56,10 +59,20 @@ _DRAWN: Final[Mapping[str, Callable[[Derived, bytes], bytes]]] = {
 
 def drawn(name: str, derived: Derived, bundle: bytes) -> bytes | None:
     """The file of this name, or of this kind; None for a kind that is not drawn here."""
+    if name == CARD:
+        return model_card(derived).encode()
+    if name.startswith(SHEET):
+        found = data_sheets(derived).get(name)
+        return None if found is None else found.encode()
     for known, draw in _DRAWN.items():
         if name == known or name.endswith(f".{known.rpartition('.')[2]}"):
             return draw(derived, bundle)
     return None
+
+
+def names(derived: Derived) -> tuple[str, ...]:
+    """The files of a report that are drawn of its evidence."""
+    return (*_DRAWN, CARD, *data_sheets(derived))
 
 
 def evidence_in(name: str, content: bytes) -> bytes | None:

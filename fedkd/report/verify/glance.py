@@ -5,7 +5,7 @@ guessed at: what is not there is not stated.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -26,21 +26,22 @@ class DataSet(NamedTuple):
     id: str
     role: str
     card: Mapping[str, str]
-    records: Mapping[str, int]
+    records: Mapping[str, int | str]
 
     @property
     def size(self) -> str:
-        """The number of records in words."""
+        """The number of records in words; in bands where its site tells no more."""
         if set(self.records) == {"records"}:
-            return f"{self.records['records']:,} records"
-        return ", ".join(f"{count:,} {part}" for part, count in self.records.items())
+            return f"{_count(self.records['records'])} records"
+        return ", ".join(f"{_count(count)} {part}" for part, count in self.records.items())
 
 
 class Privacy(NamedTuple):
     """What a hospital's budget is, and what was spent of it (nats), as the charges come to.
 
     `budget` is None where it is open; `spent` is None where nobody here can tell, and then `why`
-    says why not; infinite where something without protection was let out.
+    says why not; infinite where something without protection was let out. A hospital that keeps
+    the opening record at home is `withheld`, and says neither.
     """
 
     entry: Told
@@ -58,7 +59,12 @@ class Privacy(NamedTuple):
     @property
     def open(self) -> bool:
         """Whether nothing bounds what may be spent."""
-        return self.budget is None
+        return self.budget is None and not self.withheld
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the hospital keeps its budget at home."""
+        return self.entry.body is None
 
     def says(self, key: str) -> str:
         """What the opening record says under `key`."""
@@ -89,7 +95,9 @@ class Evaluation:
     def interval(self, share: float | None) -> Interval | None:
         """Of an accuracy on the common test set, where its size is logged."""
         of = 0 if self.test is None else self.test.records.get("records", 0)
-        return None if share is None or not 0 <= share <= 1 or of < 1 else wilson(share, of)
+        if share is None or not 0 <= share <= 1 or not isinstance(of, int) or of < 1:
+            return None
+        return wilson(share, of)
 
 
 class Traffic(NamedTuple):
@@ -111,37 +119,56 @@ def wilson(share: float, of: int) -> Interval:
 def data_sets(evidence: Evidence) -> list[DataSet]:
     """Every data set as it was registered last, the hospitals' first."""
     newest: dict[tuple[str, str], DataSet] = {}
-    for entry in evidence.told("dataset.registered"):
-        if entry.body is None:
-            continue
-        id = stated(entry.body, "id")
-        role = stated(entry.body, "role")
-        newest[entry.party, id] = DataSet(
-            entry, id, role, card_of(entry.body), _records(entry.body.get("records"))
+    for entry, body in (*_in_bands(evidence), *_registered(evidence)):
+        id = stated(body, "id")
+        found = DataSet(
+            entry, id, stated(body, "role"), card_of(body), _records(body.get("records"))
         )
+        newest[entry.party, id] = found
     return sorted(
         newest.values(),
         key=lambda one: (one.entry.party == SERVER, one.entry.party, one.entry.index),
     )
 
 
-def _records(told: Any) -> Mapping[str, int]:
-    if type(told) is int:
+def _registered(evidence: Evidence) -> Iterator[tuple[Told, Mapping[str, Any]]]:
+    for entry in evidence.told("dataset.registered"):
+        if entry.body is not None:
+            yield entry, entry.body
+
+
+def _in_bands(evidence: Evidence) -> Iterator[tuple[Told, Mapping[str, Any]]]:
+    """Data sets whose registration stays at home, as their sites tell of them: counts in bands."""
+    for entry in evidence.told("data.assessed"):
+        body = entry.body or {}
+        about, value = body.get("about"), body.get("value")
+        if not isinstance(about, Mapping) or not isinstance(value, Mapping):
+            continue
+        if about.get("type") == "dataset.registered":
+            yield entry, value
+
+
+def _count(count: int | str) -> str:
+    return f"{count:,}" if isinstance(count, int) else count
+
+
+def _records(told: Any) -> Mapping[str, int | str]:
+    if type(told) in (int, str):
         return {"records": told}
     if not isinstance(told, Mapping):
         return {}
     named = {"train": "to train on", "validation": "for validation"}
-    return {named.get(key, key): told[key] for key in sorted(told) if type(told[key]) is int}
+    return {named.get(key, key): told[key] for key in sorted(told) if type(told[key]) in (int, str)}
 
 
 def privacy(evidence: Evidence) -> list[Privacy]:
     """What each hospital's budget came to, by name."""
     found = []
     for party in evidence.sites:
-        opened = [entry for entry in evidence.told("budget.opened", party) if entry.body]
+        opened = evidence.told("budget.opened", party)
         if not opened:
             continue
-        entry = opened[-1]
+        entry = next((one for one in reversed(opened) if one.body is not None), opened[-1])
         budget = _number((entry.body or {}).get("epsilon"))
         charges = tuple(evidence.told("budget.charged", party))
         spent, why = _spent(evidence, party)

@@ -71,6 +71,12 @@ def warnings(derived: Derived) -> list[str]:
     return lines
 
 
+def unsupported(derived: Derived, party: str) -> str:
+    """What is put behind a figure out of a log that does not hold; nothing behind others."""
+    book = derived.evidence.books.get(party)
+    return " NOT SUPPORTED" if book is None or book.log is None else ""
+
+
 def standing(derived: Derived) -> str:
     """As of when, and what the words about law are worth."""
     caveat = derived.catalogue.law.get("caveat", "")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fedkd.report.verify.deriving import Answered, Derived, Statement
 from fedkd.report.verify.evidence import Told
 from fedkd.report.verify.glance import data_sets, evaluation, mechanisms, privacy
-from fedkd.report.verify.heading import MEANINGS, names, standing, title, warnings
+from fedkd.report.verify.heading import MEANINGS, names, standing, title, unsupported, warnings
 from fedkd.report.verify.page_fields import roles
 from fedkd.report.verify.page_minute import grouped
 from fedkd.report.verify.picture_charts import told, told_epsilon, told_interval
@@ -71,7 +71,8 @@ def _data(derived: Derived) -> Iterator[str]:
         yield f"  - Origin: {card['origin']}"
         for one in group:
             size = text(one.size or "size not stated")
-            yield f"  - {text(one.entry.party)}: {size} ({place(one.entry)})"
+            behind = f"({place(one.entry)}){unsupported(derived, one.entry.party)}"
+            yield f"  - {text(one.entry.party)}: {size} {behind}"
     if not grouped(derived):
         yield "- **Data**: no training data are registered in these logs."
     for one in data_sets(derived.evidence):
@@ -91,7 +92,11 @@ def _privacy(derived: Derived) -> Iterator[str]:
         where = text(names(open_ones, derived.evidence.sites))
         yield f"  - **NOT PRIVATE** at {where}: nothing bounds what answers tell"
     for one in found:
-        if not one.open:
+        if mark := unsupported(derived, one.party):
+            yield f"  - {text(one.party)}:{mark}, its log does not hold ({place(one.entry)})"
+        elif one.withheld:
+            yield f"  - WITHHELD by {text(one.party)} ({place(one.entry)})"
+        elif not one.open:
             spent = text(told_epsilon(one.spent, one.why))
             of = f"epsilon {spent} of {told_epsilon(one.budget)}, delta {one.says('delta')}"
             unit = text(f"by {one.says('unit')}, {one.says('relation')}")
@@ -107,7 +112,7 @@ def _quality(derived: Derived) -> Iterator[str]:
     interval = told_interval(found.interval(has.get("accuracy")))
     said = f"accuracy {told(has.get('accuracy'))} (95 % interval {interval})"
     said += f", AUROC {told(has.get('auroc'))}, calibration error {told(has.get('ece'))}"
-    yield f"- **Student**: {said} ({place(found.entry)})"
+    yield f"- **Student**: {said} ({place(found.entry)}){unsupported(derived, found.entry.party)}"
     for site, model, own in found.clients:
         now = own.get("accuracy")
         shown = f"accuracy {told(now)} (95 % interval {told_interval(found.interval(now))})"

@@ -3,6 +3,7 @@
 from typing import Final
 
 from fedkd.report.verify.deriving import Derived
+from fedkd.report.verify.evidence import SERVER
 from fedkd.report.verify.glance import (
     DataSet,
     Privacy,
@@ -13,7 +14,7 @@ from fedkd.report.verify.glance import (
     setting,
     settings,
 )
-from fedkd.report.verify.heading import names
+from fedkd.report.verify.heading import names, unsupported
 from fedkd.report.verify.page_fields import role_id, roles
 from fedkd.report.verify.page_parts import (
     Cell,
@@ -56,6 +57,12 @@ def _part(heading: str, inside: Html) -> Html:
     return element("div", element("h3", heading), inside, class_="part")
 
 
+def _mark(derived: Derived, party: str) -> Html:
+    return (
+        element("strong", unsupported(derived, party)) if unsupported(derived, party) else Html("")
+    )
+
+
 def _more(*links: tuple[str, str]) -> Html:
     shown = joined((link(to, text) for to, text in links), ", ")
     return element("p", "More: ", shown, class_="more")
@@ -82,7 +89,12 @@ def _data(derived: Derived) -> Html:
         terms = joined(joined((element("dt", name), element("dd", said))) for name, said in facts)
         held = [
             joined(
-                (f"{one.entry.party}: {one.size or 'size not stated'} (", to_entry(one.entry), ")")
+                (
+                    f"{one.entry.party}: {one.size or 'size not stated'} (",
+                    to_entry(one.entry),
+                    ")",
+                    _mark(derived, one.entry.party),
+                )
             )
             for one in group[:_SHOWN]
         ]
@@ -129,7 +141,17 @@ def _privacy(derived: Derived) -> Html:
         parts.append(element("p", wrong, said, class_="doubt"))
     used = sorted({name for one in found for name in mechanisms(derived.evidence, one.party)})
     parts.append(element("p", f"Mechanism: {', '.join(used) or 'none was used'}."))
-    limited = [one for one in found if not one.open]
+    broken = {one.party for one in found if unsupported(derived, one.party)}
+    if broken:
+        said = f" at {names(sorted(broken), derived.evidence.sites)}: the log does not hold."
+        parts.append(element("p", element("strong", "NOT SUPPORTED"), said, class_="doubt"))
+    if kept := [one.party for one in found if one.withheld and one.party not in broken]:
+        where = names(kept, derived.evidence.sites)
+        parts.append(
+            element("p", badge("WITHHELD"), f" by {where}: what was spent is kept at home.")
+        )
+    closed = {one.party for one in found if one.open or one.withheld}
+    limited = [one for one in found if one.party not in closed | broken]
     if limited:
         items = [element("li", _spent(one)) for one in limited[:_SHOWN]]
         if len(limited) > _SHOWN:
@@ -190,7 +212,7 @@ def _quality(derived: Derived) -> Html:
         said += f" (95 % interval {told_interval(interval)}, {interval.of:,} test records)"
     said += f", AUROC {told(student.get('auroc'))}, calibration error {told(student.get('ece'))}"
     measured = joined((f". Measured on {found.on} (", to_entry(found.entry), ")."))
-    parts = [element("p", element("strong", "The student"), said, measured)]
+    parts = [element("p", element("strong", "The student"), said, measured, _mark(derived, SERVER))]
     rows: list[tuple[Cell, ...]] = []
     for site, model, has in found.clients[:_SHOWN]:
         now, alone = has.get("accuracy"), has.get("local_accuracy")

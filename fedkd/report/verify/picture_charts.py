@@ -8,6 +8,7 @@ from fedkd.report.verify import picture as draw
 from fedkd.report.verify.deriving import Derived
 from fedkd.report.verify.evidence import ODD
 from fedkd.report.verify.glance import Evaluation, Interval, evaluation, privacy, traffic
+from fedkd.report.verify.heading import unsupported
 from fedkd.report.verify.page_parts import (
     Cell,
     Html,
@@ -91,7 +92,13 @@ def privacy_chart(derived: Derived) -> Chart | None:
         y = 8 + index * _ROW
         name = draw.fitted(one.party, 150)
         parts.append(draw.text(_LEFT, y + 12, name, bold=True))
-        if one.open or (one.spent is not None and math.isinf(one.spent)):
+        if unsupported(derived, one.party):
+            told_here = "NOT SUPPORTED: see above"
+            parts.append(draw.box(_LEFT, y + 18, _RIGHT - _LEFT, 12, edge="warn", dash="2 4"))
+        elif one.withheld:
+            told_here = "WITHHELD"
+            parts.append(draw.box(_LEFT, y + 18, _RIGHT - _LEFT, 12, dash="2 4"))
+        elif one.open or (one.spent is not None and math.isinf(one.spent)):
             told_here = "NOT PRIVATE: no bound"
             parts.append(draw.box(_LEFT, y + 18, _RIGHT - _LEFT, 12, edge="warn", dash="5 3"))
         else:
@@ -114,6 +121,8 @@ def privacy_chart(derived: Derived) -> Chart | None:
         facts = [one.says(key) for key in ("delta", "unit", "relation", "filter", "patients")]
         behind = to_entries((one.entry, *one.charges))
         allowed = "NOT PRIVATE: open" if one.open else told_epsilon(one.budget)
+        allowed = "WITHHELD" if one.withheld else allowed
+        allowed = unsupported(derived, one.party).strip() or allowed
         charged = str(len(one.charges))
         rows.append((one.party, spent_here, allowed, *facts, charged, behind))
     notes: list[Cell] = [

@@ -26,7 +26,7 @@ _SHOWN: Final = {code: f"\\u{code:04x}" for code in _UNSEEN} | dict.fromkeys(
 )
 _LINES: Final = {code: text for code, text in _SHOWN.items() if code != ord("\n")}
 _SPECIAL: Final = {ord(letter): f"\\{letter}" for letter in "\\`*[]<>|~$"} | {ord("&"): "&amp;"}
-_EDGES: Final = re.compile(r"(?<!\w)_|_(?!\w)|^[-+#=]|^\d+(?=[.)])|(?<=:)//|(?<=[Ww]{3})\.")
+_EDGES: Final = re.compile(r"(?<!\w)_|_(?!\w)|^[-+#=]|^\d+(?=[.)](?:\s|$))|(?<=:)//|(?<=[Ww]{3})\.")
 
 
 def seen(text: str) -> str:
