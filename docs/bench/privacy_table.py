@@ -18,7 +18,9 @@ def utility(kept: dict) -> str:
     head = "student on the common test, mean ± sd of seeds"
     lines = [_row([head, *(f"epsilon {it}" for it in EPSILONS[:-1]), "not private", "goal"])]
     lines.append(_row(["---"] * (len(EPSILONS) + 2)))
-    for name, cell in kept["results"]["utility"].items():
+    cells = kept["results"]["utility"]
+    for name in [*TARGETS, *(name for name in cells if name not in TARGETS)]:
+        cell = cells[name]
         seeds = "seeds " + ", ".join(map(str, cell["seeds"]))
         measure = cell["measure"].replace("auroc", "AUROC")
         shown = [_figure(cell["by_epsilon"].get(epsilon)) for epsilon in EPSILONS]
@@ -67,7 +69,8 @@ def speed(kept: dict) -> str:
             )
         )
     replay = found["replay"]
-    seconds = ", ".join(f"{name}: {value:.2f}" for name, value in replay["cpu_s"].items())
+    by_order = sorted(replay["cpu_s"].items(), key=lambda it: (len(it[0]), it[0]))
+    seconds = ", ".join(f"{name}: {value:.2f}" for name, value in by_order)
     rows.append(
         _row(
             [

@@ -32,7 +32,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One federation's utility against epsilon; `patients` are those of each site, in training."""
+    """One federation's utility against epsilon.
+
+    `patients` are those of each site: a tenth of them was kept for validation.
+    """
 
     name: str
     title: str
