@@ -468,5 +468,7 @@ def test_a_site_draws_its_own_seed_once_and_keeps_it(run: Run, tmp_path: Path) -
 
 
 def test_a_budget_in_the_configuration_is_refused_at_lasting_sites(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"budget\.epsilon=1 with sites\.rehearsal=false.*signed paper"):
+    with pytest.raises(
+        BadInput, match=r"budget\.epsilon=1 with sites\.rehearsal=false.*signed paper"
+    ):
         founded(tmp_path / "run", *PRIVATE, *lasting_at(tmp_path / "s"), "budget.epsilon=1")
