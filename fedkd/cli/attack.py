@@ -158,6 +158,13 @@ class Target:
                 "one whose model answers by itself",
                 f"what shards say together is attacked by fedkd laws mechanism/{mechanism.name}",
             )
+        if mechanism.learns:
+            raise BadInput(
+                f"{self.run.folder}, whose speakers learn from lessons",
+                "one whose speakers were trained, and no more",
+                "what they learn later holds nothing that was not let out: attack a run with "
+                "mechanism.learns_from_lessons=false",
+            )
 
     @cached_property
     def release(self) -> Release:
@@ -177,7 +184,7 @@ class Target:
             from fedkd.federation.speaking import Speakers
 
             speakers = Speakers(self.examiner.site, self.settings)
-            return speakers.model(self.run.id, self.learner.fresh).probs
+            return speakers.newest(self.run.id, self.learner.fresh).probs
         learnt = self.learner.learnt(self.run.id, last.name)
         if learnt is None or learnt.digest != last.output:
             raise BadInput(

@@ -84,7 +84,7 @@ class Rerun:
         plan = TrainingPlan(**{name: dp[name] for name in TrainingPlan.__dataclass_fields__})
         speakers = Speakers(learner.site, learner.settings)
         speakers.train(self._run.id, "a shadow's", plan, learner.fresh, learner.records)
-        return speakers.model(self._run.id, learner.fresh)
+        return speakers.newest(self._run.id, learner.fresh)
 
     def _task(self, learner: Learner, step: Step) -> Task:
         run, plan = self._run.id, self._run.terms().plan

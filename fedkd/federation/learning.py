@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -156,16 +156,22 @@ class Learner:
         start = self.fresh
         if previous is not None and start.weights() is not None:
             start = self.model(run, previous)
-        plan = LearningPlan(
-            epochs=asked.local_epochs if lesson is None else asked.lesson_epochs,
-            batch=asked.batch,
-            kl_weight=asked.loss_weight,
-            loss=self._loss(asked) if lesson is not None else None,
-            **self.settings.training,
-        )
+        plan = self.plan_of_lesson(asked)
+        if lesson is None:
+            plan = replace(plan, epochs=asked.local_epochs, loss=None)
         rng = stream(self.seed, self.settings.name, round, purpose)
         return Task(
             run, name, round, purpose, previous, start, self.records, lesson, asked, plan, rng
+        )
+
+    def plan_of_lesson(self, asked: Plan) -> LearningPlan:
+        """How a lesson is learnt: what was asked for, by the site's own settings."""
+        return LearningPlan(
+            epochs=asked.lesson_epochs,
+            batch=asked.batch,
+            kl_weight=asked.loss_weight,
+            loss=self._loss(asked),
+            **self.settings.training,
         )
 
     def _loss(self, asked: Plan) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 Purpose = Literal[
     "initialise", "local", "lesson", "release", "hold_out", "partition", "validation", "sample",
     "student", "faults", "gate", "alone", "pooled", "fedavg", "queries", "noise", "sampling",
-    "shards",
+    "shards", "speaker",
 ]  # fmt: skip
 SERVER = "(server)"
 """Stands for the server in the table; no site can have this name."""

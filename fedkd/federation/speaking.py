@@ -1,18 +1,21 @@
 """A site's speaker: trained privately once a run, and kept before its first answer."""
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fedkd.data import Records
-from fedkd.distill import Classifier, load_weights, save_weights
+from fedkd.distill import Classifier, LearningPlan, load_weights, save_weights
 from fedkd.distill.private import PrivateTraining, even_start, train_privately
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.randomness import stream
 from fedkd.federation.site import SiteFolder, SiteSettings
-from fedkd.knowledge import BadInput, digest_of_arrays
+from fedkd.knowledge import Array, BadInput, Lesson, digest_of_arrays
 from fedkd.privacy import Mechanism, TrainingPlan
 from fedkd.privacy.noise import NoiseSource, rehearsal_noise, system_noise
+
+MOST_ROUNDS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,27 +27,69 @@ class Speaker:
     digest: str
     reproducible: bool
     seconds: float
+    round: int = 0
+    """The round whose lesson it learnt last; 0: none."""
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return f"{self.run}.round-{self.round:06d}" if self.round else self.run
 
 
 class Speakers:
-    """The private models of a site, one a run: only private steps ever touch them."""
+    """The private models of a site, one a run: private steps alone touch them, or lessons."""
 
     def __init__(self, site: SiteFolder, settings: SiteSettings) -> None:
         self._site, self._settings = site, settings
         self._folder = site.folder / "speakers"
 
     def kept(self, run: str) -> Speaker | None:
-        """The speaker of a run, if it is there, whole."""
+        """The speaker of a run as it was trained, if it is there, whole."""
         path = self._folder / f"{run}.json"
         return Speaker(**read_json(path)) if path.exists() else None
 
-    def model(self, run: str, fresh: Classifier) -> Classifier:
+    def taught(self, run: str, round: int) -> Speaker | None:
+        """The newest speaker of a run up to `round`, whatever it has learnt since its training."""
+        found = [Speaker(**read_json(path)) for path in self._folder.glob(f"{run}.round-*.json")]
+        known = [speaker for speaker in found if speaker.round <= round]
+        return max(known, key=lambda speaker: speaker.round, default=self.kept(run))
+
+    def model(self, speaker: Speaker, fresh: Classifier) -> Classifier:
         """The speaker's model; its weights must be the ones that were kept."""
-        speaker = self.kept(run)
-        weights = load_weights(self._folder / f"{run}.safetensors")
-        if speaker is None or digest_of_arrays({"kind": "model"}, weights) != speaker.digest:
+        weights = load_weights(self._folder / f"{speaker.name}.safetensors")
+        if digest_of_arrays({"kind": "model"}, weights) != speaker.digest:
             raise ValueError("found another speaker than the one that was paid for")
         return fresh.with_weights(weights)
+
+    def newest(self, run: str, fresh: Classifier) -> Classifier:
+        """The model that answered last in a run; `ValueError` where there is none."""
+        speaker = self.taught(run, MOST_ROUNDS)
+        if speaker is None:
+            raise ValueError(f"found no speaker of run {run}, expected the one that answered")
+        return self.model(speaker, fresh)
+
+    def learn(
+        self, before: Speaker, round: int, lesson: Lesson, plan: LearningPlan, fresh: Classifier
+    ) -> Speaker:
+        """Teaches the speaker a lesson, and nothing else: no record has a say in what it becomes.
+
+        Its steps are passes over the lesson's queries, so that no number of records shows either.
+        """
+        rng = stream(self._site.seed(self._settings), self._settings.name, round, "speaker")
+        began = time.perf_counter()
+        fitted = self.model(before, fresh).fit(None, lesson, plan, rng)
+        weights = fitted.weights()
+        assert weights is not None  # noqa: S101 - what is trained by gradients has weights
+        seconds = time.perf_counter() - began
+        return self._keep(replace(before, round=round, seconds=seconds), weights)
+
+    def _keep(self, speaker: Speaker, weights: Mapping[str, Array]) -> Speaker:
+        """Weights first, so that the note beside them says that they are whole."""
+        self._folder.mkdir(exist_ok=True)
+        save_weights(self._folder / f"{speaker.name}.safetensors", weights)
+        kept = replace(speaker, digest=digest_of_arrays({"kind": "model"}, weights))
+        write_json(self._folder / f"{kept.name}.json", asdict(kept))
+        return kept
 
     def train(
         self, run: str, charge: str, plan: TrainingPlan, fresh: Classifier, records: Records
@@ -54,13 +99,8 @@ class Speakers:
         began = time.perf_counter()
         start = even_start(_private(fresh))
         fitted = train_privately(start, records, _told(plan), noise, sampling.uniforms)
-        weights = fitted.weights()
-        self._folder.mkdir(exist_ok=True)
-        save_weights(self._folder / f"{run}.safetensors", weights)
-        digest = digest_of_arrays({"kind": "model"}, weights)
-        speaker = Speaker(run, charge, digest, noise.reproducible, time.perf_counter() - began)
-        write_json(self._folder / f"{run}.json", asdict(speaker))
-        return speaker
+        seconds = time.perf_counter() - began
+        return self._keep(Speaker(run, charge, "", noise.reproducible, seconds), fitted.weights())
 
     def _streams(self) -> tuple[NoiseSource, NoiseSource]:
         """Noise and sampling: from a seed in a rehearsal, else from the operating system."""

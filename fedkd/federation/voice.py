@@ -11,7 +11,7 @@ from fedkd.federation.randomness import stream
 from fedkd.federation.shards import Shards
 from fedkd.federation.speaking import Speaker, Speakers, check_speaker
 from fedkd.federation.together import Together
-from fedkd.knowledge import Array, BadInput, QuerySet
+from fedkd.knowledge import Array, BadInput, Lesson, QuerySet
 from fedkd.privacy import Mechanism, PublicFacts
 from fedkd.privacy.noise import rehearsal_noise, system_noise
 from fedkd.wire import Question
@@ -62,7 +62,37 @@ class Voice:
             if charged is None:
                 raise KeyError(kept.charge)
             self._remember(kept, charged.body["plan"], kept.charge)
+            if self._mechanism.learns:
+                kept = self._taught(kept, question)
         return kept
+
+    def _taught(self, trained: Speaker, question: Question) -> Speaker:
+        """The speaker after this question's lesson, if it brings one: post-processing, and free."""
+        before = self._speakers.taught(trained.run, question.round) or trained
+        if question.lesson is None or before.round == question.round:
+            return before
+        asked, learner = question.plan, self._learner
+        plan = learner.plan_of_lesson(asked)
+        lesson = Lesson(learner.site.taught.queries(question.lesson.about), question.lesson)
+        now = self._speakers.learn(before, question.round, lesson, plan, learner.fresh)
+        self._log.append(
+            f"{now.run}/train/speaker/{now.round}",
+            "train.local",
+            {
+                "run": now.run,
+                "round": now.round,
+                "inputs": [],
+                "lesson": question.lesson.digest,
+                "parent": before.digest,
+                "model": self._settings.model_name,
+                "output": now.digest,
+                "mechanism": self._mechanism.name,
+                "seconds": now.seconds,
+                "leave_with": None,
+                "dp": None,
+            },
+        )
+        return now
 
     def _by_shards(self, question: Question, queries: QuerySet) -> Shards:
         shards = self._together.answer(question, queries)
@@ -87,7 +117,7 @@ class Voice:
         if speaker is None:
             speaks = self._learner.model(learnt.run, learnt.name)
         else:  # nothing that read a record or a lesson otherwise has a say in an answer
-            speaks = self._speakers.model(speaker.run, self._learner.fresh)
+            speaks = self._speakers.model(speaker, self._learner.fresh)
         said = self._gated(speaks.probs(queries.inputs), queries, question.round)
         noise = system_noise()
         if self._settings.rehearsal:

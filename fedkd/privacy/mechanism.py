@@ -90,14 +90,15 @@ class Mechanism(NamedTuple):
     `any` classifier (one for each shard of the patients), or one `ordinary` model.
 
     `cost_at` gives what a whole plan costs at a noise multiplier (its training, or all its
-    batches of answers), `plan` the plan that a ledger can pay, for at most an epsilon of its own;
-    both are None where nothing is planned. `training_cost` is paid before a model is trained,
-    `answer_cost` for each new question, over so many queries that were not answered before.
-    `release` turns what is said, [Q, C], or [k, Q, C] by k shards, into what leaves, [Q, C], on
-    the simplex. `worst_pair` gives, for so many queries, what two sites that differ in one unit
-    may say at most differently: what lies between is the sensitivity. It is None where training
-    pays. `shards` is how many models answer together, and `way` what is made of what they say:
-    an answer that was given one way is not given again for another.
+    batches of answers), `plan` the plan that a ledger can pay, for at most an epsilon of its
+    own; both are None where nothing is planned. `training_cost` is paid before a model is
+    trained, `answer_cost` for each new question, over so many queries that were not answered
+    before. `release` turns what is said, [Q, C], or [k, Q, C] by k shards, into what leaves,
+    [Q, C], on the simplex. `worst_pair` gives, for so many queries, what two sites that differ
+    in one unit may say at most differently: what lies between is the sensitivity. It is None
+    where training pays. `learns` says that a speaker also learns from lessons, which costs
+    nothing. `shards` is how many models answer together, and `way` what is made of what they
+    say: an answer that was given one way is not given again for another.
     """
 
     name: str
@@ -113,3 +114,4 @@ class Mechanism(NamedTuple):
     worst_pair: Callable[[PublicFacts, int], tuple[Array, Array]] | None
     shards: int | None = None
     way: str = ""
+    learns: bool = False

@@ -236,3 +236,30 @@ def test_what_cannot_be_private_is_refused_before_anything_is_read(
 def test_a_mechanism_without_a_budget_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"budget\.epsilon"):
         founded(tmp_path / "run", "mechanism=dp_training")
+
+
+def test_a_speaker_learns_from_lessons_only_where_it_is_asked_to(tmp_path: Path) -> None:
+    """Free, since a lesson holds nothing that was not let out; and still no record steers it."""
+    run = founded(tmp_path / "run", *PRIVATE, "mechanism.learns_from_lessons=true")
+    site = run.sites["site-01"]
+    first = probs(said(site, run))
+    paid = spent(site)
+    other = Path(shutil.copytree(site, tmp_path / "other" / "site-01"))
+    train = read_arrays(other / "train.npz")
+    write_arrays(other / "train.npz", {**train, "labels": np.roll(train["labels"], 1)})
+    lesson = uniform(run, question(run).about)
+    taught = probs(said(site, run, round=2, lesson=lesson))
+    assert np.abs(taught - 0.1).max() < np.abs(first - 0.1).max(), "the lesson says nothing"
+    assert spent(site) == paid
+    np.testing.assert_array_equal(probs(said(other, run, round=2, lesson=lesson)), taught)
+    now = entries(site, "train.local")[-2:]
+    (entry,) = [one for one in now if one["inputs"] == []]
+    assert entry["output"] == entries(site, "release.outputs")[-1]["model"]
+    assert entry["parent"] == entries(site, "release.outputs")[0]["model"]
+    np.testing.assert_array_equal(probs(said(site, run, round=3)), taught)  # it stays taught
+
+
+def test_a_federation_whose_speakers_learn_is_traced_to_its_sources(tmp_path: Path) -> None:
+    run = founded(tmp_path / "run", *PRIVATE, "mechanism.learns_from_lessons=true")
+    finished(run, Wiretap(run))
+    assert read_json(run.folder / "summary.json")["audit"]["verified"]

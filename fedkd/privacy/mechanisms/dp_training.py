@@ -20,6 +20,7 @@ def dp_training(
     momentum: Annotated[float, Range(0.0, 0.999)] = 0.9,
     weight_decay: Annotated[float, Range(0.0, 1.0)] = 0.0,
     unit: Annotated[str, OneOf(("patient", "record"))] = "patient",
+    learns_from_lessons: bool = False,
 ) -> Mechanism:
     """Differentially private gradient descent (Abadi et al., 2016, 1607.00133), paid once.
 
@@ -27,6 +28,10 @@ def dp_training(
     fewer, and for linear models), charged exactly by the filter `gdp`; below 1 each step takes a
     Poisson sample, charged by `rdp`. Answers are post-processing of the trained model: they cost
     nothing, however many questions are asked. A `unit` of record protects single records only.
+
+    With `learns_from_lessons` the speaker also learns from each consensus, which holds nothing that
+    was not let out: it costs nothing, and a federation may come to agree on nothing (Shumailov et
+    al., 2024, 10.1038/s41586-024-07566-y, on models that learn from models).
 
     A `learning_rate` of None is derived from the plan's own noise (`derived_learning_rate`).
     """
@@ -87,6 +92,7 @@ def dp_training(
         answer_cost=answer_cost,
         release=release,
         worst_pair=None,
+        learns=learns_from_lessons,
     )
 
 
