@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fedkd.audit.verify import EMPTY_ROOT
+from fedkd.audit.verify.auditor import UsedWrongly, find_logs
 from fedkd.audit.verify.command import main
 from tests.audit_verify.federation import RUN, SITES, TABLES, Federation, Party, digest
 from tests.audit_verify.verdicts import (
@@ -388,3 +389,10 @@ def test_logs_of_an_earlier_fedkd_are_read_without_sources(tmp_path: Path) -> No
     assert check_of(report, "double entry").why.startswith("3 answers")
     assert "nothing in the log says that it is no rehearsal" in str(report.holder)
     assert len(TABLES) == 6
+
+
+def test_a_run_that_did_not_end_is_told_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "log.sqlite").touch()
+    with pytest.raises(UsedWrongly, match=r"did not end.*--resume"):
+        find_logs(tmp_path)

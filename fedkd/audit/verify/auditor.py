@@ -55,6 +55,11 @@ def find_logs(path: Path) -> dict[str, Path]:
             return {name.removesuffix(LOG): folder / name for name in found}
     elif os.path.lexists(path):
         return {path.name.removesuffix(LOG): path}
+    if os.path.lexists(path / "server" / "log.sqlite"):
+        raise UsedWrongly(
+            f"no log in {path}, whose run did not end",
+            "the logs that it hands over at its end: fedkd simulate --resume goes on with it",
+        )
     raise UsedWrongly(f"no log in {path}", f"a run's folder, its audit folder, or a {LOG} file")
 
 
