@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedkd.audit import Log
 from fedkd.audit.officer import read_key, verifier_of
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.auditor import UsedWrongly
 from fedkd.audit.verify.command import plain
 from fedkd.federation.durable import write_bytes
@@ -25,7 +26,7 @@ from fedkd.report.disclosing import read_bundle
 from fedkd.report.verify.catalogue import catalogue
 from fedkd.report.verify.deriving import Derived, derive
 from fedkd.report.verify.digests import digest
-from fedkd.report.verify.evidence import SERVER, read_evidence
+from fedkd.report.verify.evidence import read_evidence
 
 if TYPE_CHECKING:
     from fedkd.cli.run import Run

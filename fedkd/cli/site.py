@@ -10,7 +10,7 @@ from fedkd.audit import Log
 from fedkd.audit.verify.command import plain
 from fedkd.federation.building import Workshop
 from fedkd.federation.durable import write_bytes
-from fedkd.federation.sent import everything_sent, unsaid, values_sent
+from fedkd.federation.sent import everything_sent, values_sent
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 from fedkd.report.building import assembled, evidence_of
@@ -21,14 +21,13 @@ DONE, REFUTED = 0, 1
 
 def sent(folder: Path, *, values: str | None, as_json: bool) -> int:
     """Prints everything that ever left a site; with `values` the numbers of one answer, as CSV."""
-    build = Workshop()
     if values is not None:
-        for numbers in values_sent(folder, values, build):
+        for numbers in values_sent(folder, values, Workshop()):
             print(",".join(f"{number:.9g}" for number in numbers))
         return DONE
-    rows, gone = everything_sent(folder, build), list(unsaid(folder))
+    rows, gone = everything_sent(folder)
     if as_json:
-        told = {"sent": [asdict(row) for row in rows], "missing": gone}
+        told = {"sent": [asdict(row) for row in rows], "missing": dict(gone)}
         print(json.dumps(told, indent=2))
         return REFUTED if gone else DONE
     for row in rows:
@@ -38,8 +37,8 @@ def sent(folder: Path, *, values: str | None, as_json: bool) -> int:
         print(f"{'':24} {row.digest}, covered {row.envelopes} times")
     total = sum(row.bytes for row in rows)
     print(f"{len(rows)} bodies, {total:,} bytes; covers hold heads of logs and signatures")
-    for one in gone:
-        print(f"MISSING: entry {one['entry']} released {one['payload']}, which is not in outbox/")
+    for entry, digest in gone:
+        print(f"MISSING: entry {entry} released {digest}, which is not in outbox/")
     return REFUTED if gone else DONE
 
 

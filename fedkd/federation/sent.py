@@ -1,12 +1,10 @@
 """Reads what ever left a site, from its own outbox and log: each body, and what is in it."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from fedkd.audit import Log
-from fedkd.federation.site import Build, SiteFolder, SiteSettings
+from fedkd.federation.site import Build, SiteFolder
 from fedkd.knowledge import BadInput, digest_of_bytes
 from fedkd.wire import (
     Answer,
@@ -43,28 +41,29 @@ class Sent:
     holds: str
 
 
-def everything_sent(folder: Path, build: Build) -> list[Sent]:
-    """All that is in the outbox of the site in `folder`, oldest first as far as the log tells.
+def everything_sent(folder: Path) -> tuple[list[Sent], list[tuple[int, str]]]:
+    """All that is in the outbox of the site in `folder`, by run and round; and what is not.
 
+    The second are releases that the log names, by entry and digest, whose body was taken away.
     Raises `BadInput` where a body is not what its name says: the outbox was changed.
     """
     site = SiteFolder(folder)
     settings = site.settings()
     with Log(folder / "log.sqlite", settings.name) as log:
         said = {
-            entry.body.get("payload"): entry
+            str(entry.body["payload"]): entry
             for entry in log.entries(RELEASED)
             if entry.said is not None
         }
+    classes = len(settings.space.classes)
     found = []
-    for path in sorted(site.outbox.glob("*.bin")):
+    for path in site.outbox.glob("*.bin"):
         body = path.read_bytes()
         digest = digest_of_bytes(body)
         if digest != f"sha256:{path.stem}":
             raise BadInput(f"{path.name} with other bytes than it names", "what left, as it left")
         message = _message(path, body)
-        entry = said.get(digest)
-        covers = len(list(site.outbox.glob(f"{path.stem}.*.envelope")))
+        entry = said.pop(digest, None)
         found.append(
             Sent(
                 digest,
@@ -74,11 +73,12 @@ def everything_sent(folder: Path, build: Build) -> list[Sent]:
                 None if entry is None else entry.at,
                 None if entry is None else entry.index,
                 len(body),
-                covers,
-                _holds(message, settings, build),
+                len(list(site.outbox.glob(f"{path.stem}.*.envelope"))),
+                _holds(message, classes),
             )
         )
-    return sorted(found, key=lambda one: (one.run, one.round, one.kind, one.digest))
+    missing = [(entry.index, digest) for digest, entry in said.items()]
+    return sorted(found, key=lambda one: (one.run, one.round, one.kind, one.digest)), missing
 
 
 def values_sent(folder: Path, digest: str, build: Build) -> list[list[float]]:
@@ -91,22 +91,12 @@ def values_sent(folder: Path, digest: str, build: Build) -> list[list[float]]:
     if not isinstance(message, Answer):
         raise BadInput(f"a {type(message).__name__}, which holds no numbers", "an answer")
     settings = site.settings()
-    items = _items(message, settings, build)
     codec: Codec = build(settings.accepts.codecs[message.codec])
+    classes = len(settings.space.classes)
     rows: list[list[float]] = codec.decode(
-        message.coded, items, len(settings.space.classes)
+        message.coded, _items(message, classes), classes
     ).tolist()
     return rows
-
-
-def unsaid(folder: Path) -> Iterator[dict[str, Any]]:
-    """Releases that the log names and the outbox does not hold: a body was taken away."""
-    site = SiteFolder(folder)
-    settings = site.settings()
-    with Log(folder / "log.sqlite", settings.name) as log:
-        for entry in log.entries(RELEASED):
-            if entry.said is not None and not site.outgoing_path(entry.body["payload"]).is_file():
-                yield {"entry": entry.index, "payload": entry.body["payload"]}
 
 
 def _message(path: Path, body: bytes) -> Message:
@@ -116,15 +106,14 @@ def _message(path: Path, body: bytes) -> Message:
         raise BadInput(f"{path.name}, which cannot be read ({error})", "a message") from None
 
 
-def _items(message: Answer, settings: SiteSettings, build: Build) -> int:
+def _items(message: Answer, classes: int) -> int:
     arrays = list(message.coded.values())
-    return int(arrays[0].size // len(settings.space.classes)) if arrays else 0
+    return int(arrays[0].size // classes) if arrays else 0
 
 
-def _holds(message: Message, settings: SiteSettings, build: Build) -> str:
+def _holds(message: Message, classes: int) -> str:
     if isinstance(message, Answer):
-        items = _items(message, settings, build)
-        return f"{items} distributions over {len(settings.space.classes)} classes"
+        return f"{_items(message, classes)} distributions over {classes} classes"
     if isinstance(message, Refusal):
         return f"no answer: {message.reason}"
     if isinstance(message, Closed):

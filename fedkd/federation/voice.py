@@ -68,30 +68,17 @@ class Voice:
 
     def _taught(self, trained: Speaker, question: Question) -> Speaker:
         """The speaker after this question's lesson, if it brings one: post-processing, and free."""
-        before = self._speakers.taught(trained.run, question.round) or trained
-        if question.lesson is None or before.round == question.round:
-            return before
-        asked, learner = question.plan, self._learner
-        plan = learner.plan_of_lesson(asked)
-        lesson = Lesson(learner.site.taught.queries(question.lesson.about), question.lesson)
-        now = self._speakers.learn(before, question.round, lesson, plan, learner.fresh)
-        self._log.append(
-            f"{now.run}/train/speaker/{now.round}",
-            "train.local",
-            {
-                "run": now.run,
-                "round": now.round,
-                "inputs": [],
-                "lesson": question.lesson.digest,
-                "parent": before.digest,
-                "model": self._settings.model_name,
-                "output": now.digest,
-                "mechanism": self._mechanism.name,
-                "seconds": now.seconds,
-                "leave_with": None,
-                "dp": None,
-            },
-        )
+        before = self._speakers.taught(trained.run, question.round - 1) or trained
+        if question.lesson is None or question.closing:
+            return self._speakers.taught(trained.run, question.round) or trained
+        now = self._speakers.taught(trained.run, question.round)
+        if now is None or now.round < question.round:
+            learner = self._learner
+            lesson = Lesson(learner.site.taught.queries(question.lesson.about), question.lesson)
+            plan = learner.plan_of_lesson(question.plan)
+            now = self._speakers.learn(before, question.round, lesson, plan, learner.fresh)
+        made = {"inputs": [], "lesson": question.lesson.digest, "parent": before.digest}
+        self._log_training(f"{now.run}/train/speaker/{now.round}", now, {**made, "dp": None})
         return now
 
     def _by_shards(self, question: Question, queries: QuerySet) -> Shards:
@@ -146,20 +133,18 @@ class Voice:
             "charge": charge,
             "noise": "reproducible, not private" if speaker.reproducible else "operating system",
         }
-        self._log.append(
-            f"{speaker.run}/train/speaker",
-            "train.local",
-            {
-                "run": speaker.run,
-                "round": 0,
-                "inputs": [self._settings.dataset],
-                "lesson": None,
-                "parent": None,
-                "model": self._settings.model_name,
-                "output": speaker.digest,
-                "mechanism": self._mechanism.name,
-                "seconds": speaker.seconds,
-                "leave_with": None,
-                "dp": dp,
-            },
-        )
+        made = {"inputs": [self._settings.dataset], "lesson": None, "parent": None}
+        self._log_training(f"{speaker.run}/train/speaker", speaker, {**made, "dp": dp})
+
+    def _log_training(self, key: str, speaker: Speaker | Shards, made: Mapping[str, Any]) -> None:
+        """Idempotent: what a process that died had kept and not logged is logged now."""
+        body = {
+            "run": speaker.run,
+            "round": getattr(speaker, "round", 0),
+            "model": self._settings.model_name,
+            "output": speaker.digest,
+            "mechanism": self._mechanism.name,
+            "seconds": speaker.seconds,
+            "leave_with": None,
+        }
+        self._log.append(key, "train.local", {**body, **made})

@@ -1,11 +1,13 @@
 """Builds a report's evidence out of the logs that were handed over, and draws its files."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedkd.audit.verify import CannotTell, Refuted, canonical
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.auditor import find_logs
 from fedkd.audit.verify.bundle import quorum_of, with_files
 from fedkd.audit.verify.logs import checked
@@ -14,7 +16,7 @@ from fedkd.audit.verify.spellings import base64_text
 from fedkd.report.verify.catalogue import catalogue
 from fedkd.report.verify.deriving import Derived, derive
 from fedkd.report.verify.drawing import EVIDENCE, drawn, names
-from fedkd.report.verify.evidence import FORMAT, SERVER, read_evidence
+from fedkd.report.verify.evidence import FORMAT, read_evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +45,12 @@ def assembled(logs: Mapping[str, Mapping[str, Any]]) -> Built:
     told: dict[str, Any] = {
         "format": FORMAT,
         "catalogue": {"id": catalogue().id, "digest": catalogue().digest},
-        "run": _newest(logs, "run.started", "run") or _any_run(logs),
-        "model": _newest(logs, "student.updated", "output"),
         "logs": logs,
-        "artefacts": [],
     }
     derived = derive(read_evidence(canonical(told, "evidence")), catalogue())
     told["statements"] = [one.to_json() for one in derived.statements]
     told["fields"] = [{"id": one.field.id, "status": one.status} for one in derived.answers]
     bundle = canonical(told, "evidence")
-    derived = derive(read_evidence(bundle), catalogue())
     files = {EVIDENCE: bundle}
     for name in names(derived):
         content = drawn(name, derived, bundle)
@@ -72,23 +70,19 @@ def evidence_of(name: str, path: Path) -> dict[str, Any]:
         while size > 1 and stored.entries[size - 1][2] == "report.exported":
             size -= 1
     rows = stored.entries[:size]
-    told: dict[str, Any] = {
+    return {
         "vkey": stored.facts.get("vkey", b"").decode(),
         "head": bytes(stored.checkpoints[size - 1][1]).decode() if stored.checkpoints else "",
-        "cosigned": None,
+        "cosigned": _cosigned(name, path, stored, size),
         "policy": stored.facts["policy"].decode() if "policy" in stored.facts else None,
         "witnesses": stored.facts.get("witness", b"").decode().splitlines(),
         "seen": [bytes(row[3]).decode() for row in stored.seen],
         "leaves": [bytes(row[4]).decode(errors="replace") for row in rows],
         "open": {str(row[0]): _opened(row) for row in rows if row[6] is not None},
     }
-    told["cosigned"] = _cosigned(name, path, stored, size)
-    return told
 
 
 def _opened(row: Any) -> dict[str, Any]:
-    import json
-
     return {"body": json.loads(row[6]), "salt": base64_text(bytes(row[5] or b""))}
 
 
@@ -102,33 +96,3 @@ def _cosigned(name: str, path: Path, stored: StoredLog, size: int) -> str | None
         return log.head(found).to_bytes().decode() if 0 < found <= size else None
     except (Refuted, CannotTell):
         return None
-
-
-def _newest(logs: Mapping[str, Any], type: str, key: str) -> str | None:
-    from fedkd.audit.verify import Header
-
-    server = logs.get(SERVER, {"leaves": [], "open": {}})
-    found = None
-    for index, leaf in enumerate(server["leaves"]):
-        try:
-            header = Header.parse(leaf.encode())
-        except ValueError:
-            continue
-        opened = server["open"].get(str(index))
-        if header.type == type and opened is not None:
-            found = opened["body"].get(key)
-    return found if isinstance(found, str) else None
-
-
-def _any_run(logs: Mapping[str, Any]) -> str:
-    """Of a site's log alone: the newest run that it names."""
-    from fedkd.audit.verify import Header
-
-    found = [
-        header
-        for log in logs.values()
-        for leaf in log["leaves"]
-        if (header := Header.parse(leaf.encode())).run is not None
-    ]
-    newest = max(found, key=lambda header: header.time, default=None)
-    return "" if newest is None or newest.run is None else newest.run

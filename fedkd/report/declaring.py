@@ -1,5 +1,7 @@
 """Adds what persons declare to the server's log: who may, and a signed statement for each field."""
 
+import difflib
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -108,24 +110,17 @@ def declare(
                 "run": run,
             }
             written = canonical(told, "statement")
-            envelope = Envelope.sign(written, STATEMENT, {key.verifier().text(): _sign(key)})
-            import json
-
+            signers = {key.verifier().text(): ed25519_sign(key.seed)}
+            envelope = Envelope.sign(written, STATEMENT, signers)
             body = {**told, "envelope": json.loads(envelope.to_bytes())}
             log.append(f"statement/{len(log)}", "statement.declared", body)
     return [field.id for field, _ in fresh]
-
-
-def _sign(key: SigningKey) -> Any:
-    return ed25519_sign(key.seed)
 
 
 def _field(id: str, catalogue: Catalogue) -> Field:
     try:
         return catalogue.field(id)
     except KeyError:
-        import difflib
-
         near = difflib.get_close_matches(id, [field.id for field in catalogue.fields], 1)
         remedy = f"did you mean {near[0]}?" if near else "fedkd report questions lists them"
         raise BadInput(f"field {id!r}", "one of the catalogue's", remedy) from None

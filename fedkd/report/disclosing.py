@@ -1,6 +1,5 @@
 """A site's own hand-over for a report: which bodies it opens, which in bands, which it keeps."""
 
-import json
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from fedkd.audit import Log
 from fedkd.audit.verify import canonical, parsed
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.knowledge import BadInput
 from fedkd.report.building import evidence_of
 from fedkd.report.verify.catalogue import catalogue
@@ -141,4 +141,7 @@ def read_bundle(path: Path) -> tuple[str, dict[str, Any]]:
         raise BadInput(f"{path}, which cannot be read ({error})", "a site's bundle") from None
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise BadInput(f"{path}, which is no {FORMAT}", "what fedkd site disclose wrote")
-    return str(told["party"]), json.loads(json.dumps(told["log"]))
+    party, log = told.get("party"), told.get("log")
+    if not isinstance(party, str) or party == SERVER or not isinstance(log, dict):
+        raise BadInput(f"{path}, a bundle of {party!r}", "that of a site")
+    return party, log

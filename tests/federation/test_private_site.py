@@ -263,3 +263,27 @@ def test_a_federation_whose_speakers_learn_is_traced_to_its_sources(tmp_path: Pa
     run = founded(tmp_path / "run", *PRIVATE, "mechanism.learns_from_lessons=true")
     finished(run, Wiretap(run))
     assert read_json(run.folder / "summary.json")["audit"]["verified"]
+
+
+def test_a_lesson_that_was_learnt_and_not_logged_is_logged_after_a_crash(tmp_path: Path) -> None:
+    run = founded(tmp_path / "run", *PRIVATE, "mechanism.learns_from_lessons=true")
+    site = run.sites["site-01"]
+    said(site, run)
+    lesson, append = uniform(run, question(run).about), Log.append
+
+    class Died(BaseException):
+        pass
+
+    def dies(log: Log, key: str, type: str, body: Any) -> Any:
+        if "/train/speaker/" in key:
+            raise Died
+        return append(log, key, type, body)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Log, "append", dies)
+        with pytest.raises(Died):
+            said(site, run, round=2, lesson=lesson)
+    answer = said(site, run, round=2, lesson=lesson)
+    assert isinstance(answer, Answer)
+    (taught,) = [one for one in entries(site, "train.local") if one["inputs"] == []]
+    assert taught["output"] == entries(site, "release.outputs")[-1]["model"]

@@ -187,3 +187,26 @@ def test_every_byte_of_a_leaf_matters(run: Path) -> None:
         told["logs"]["server"]["leaves"][2] = leaf[:at] + other + leaf[at + 1 :]
         path.write_bytes(canonical(told))
         assert judge(path).verdict == "REFUTED", (at, leaf[at])
+
+
+def test_a_simulation_cannot_be_made_a_filing(forged: Forge) -> None:
+    """Whoever keeps back what says REHEARSAL has not said that it is none."""
+
+    def change(told: dict[str, Any]) -> None:
+        for log in told["logs"].values():
+            del log["open"]["0"]
+
+    found = forged(change)
+    assert found.derived is not None
+    assert found.derived.simulation
+
+
+def test_a_bundle_does_not_name_its_own_run_or_model(run: Path, forged: Forge) -> None:
+    before = judge(run / "report" / "evidence.json").derived
+    found = forged(lambda it: it.update(run="another", model="sha256:" + "0" * 64)).derived
+    assert before is not None
+    assert found is not None
+    assert (found.evidence.run, found.evidence.model) == (
+        before.evidence.run,
+        before.evidence.model,
+    )

@@ -34,7 +34,7 @@ from fedkd.audit.verify.logs import MOST_SIGNATURES, CheckedLog, checked, origin
 from fedkd.audit.verify.notes import MOST_NOTE_BYTES, Note
 from fedkd.audit.verify.policies import MOST_POLICY_BYTES, NONE, PolicyGroup, TrustPolicy
 from fedkd.audit.verify.reading import read_log
-from fedkd.audit.verify.refusals import CannotTell, Refuted
+from fedkd.audit.verify.refusals import ODD, CannotTell, Refuted
 from fedkd.audit.verify.spellings import shown
 
 REFUTED: Final = "REFUTED"
@@ -42,10 +42,6 @@ CANNOT_TELL: Final = "CANNOT TELL"
 CONSISTENT: Final = "CONSISTENT"
 VERIFIED: Final = "VERIFIED"
 NOT_RECORDED: Final = "NOT RECORDED"
-_ODD: Final = (
-    LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError,
-)  # fmt: skip
-"""What a reader that trusts a shape stumbles over: that is no verdict on the others."""
 _REHEARSAL: Final = "fedkd.invalid/rehearsal/"
 
 
@@ -168,7 +164,7 @@ def _judged(
     except (Refuted, CannotTell) as error:
         verdict = REFUTED if isinstance(error, Refuted) else CANNOT_TELL
         return LogFinding(name, verdict, error, log)
-    except _ODD as error:
+    except ODD as error:
         return LogFinding(name, CANNOT_TELL, _unknown_shape(error), None)
 
 
@@ -281,21 +277,24 @@ def _judged_together(
         return f"parties hold {count} heads of other logs, which go on from them{wrong}"
 
     checks.append(_checked("kept heads", heads))
-    checks.append(
-        _checked(
-            "keys",
-            lambda: f"{check_keys(logs)} times a party names another's key, and it is that log's",
-        )
+    return findings, [*checks, *agreements(logs)]
+
+
+def agreements(logs: Logs) -> Iterator[Finding]:
+    """What the logs say of each other: keys, both sides of each answer, sources of models."""
+    yield _checked(
+        "keys",
+        lambda: f"{check_keys(logs)} times a party names another's key, and it is that log's",
     )
-    if SERVER in logs:
-        checks.append(_checked("double entry", lambda: _double_entry(logs)))
-        if _tells_lineage(logs[SERVER]):
-            lineage = "names lead to the entries behind them, from the models to the sources"
-            checks.append(_checked("lineage", lambda: f"{check_lineage(logs)} {lineage}"))
-        else:
-            why = "an earlier fedkd wrote these logs, which name no sources"
-            checks.append(Finding("lineage", NOT_RECORDED, why))
-    return findings, checks
+    if SERVER not in logs:
+        return
+    yield _checked("double entry", lambda: _double_entry(logs))
+    if _tells_lineage(logs[SERVER]):
+        lineage = "names lead to the entries behind them, from the models to the sources"
+        yield _checked("lineage", lambda: f"{check_lineage(logs)} {lineage}")
+    else:
+        why = "an earlier fedkd wrote these logs, which name no sources"
+        yield Finding("lineage", NOT_RECORDED, why)
 
 
 def _checked(name: str, check: Callable[[], str]) -> Finding:
@@ -305,7 +304,7 @@ def _checked(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, REFUTED, str(error), error)
     except CannotTell as error:
         return Finding(name, CANNOT_TELL, str(error))
-    except _ODD as error:
+    except ODD as error:
         return Finding(name, CANNOT_TELL, str(_unknown_shape(error)))
 
 

@@ -1,5 +1,12 @@
 """The two ways in which a check does not succeed: it is not so, or nobody here can tell."""
 
+from typing import Final
+
+ODD: Final = (
+    LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What a reader that trusts a shape stumbles over: that is no verdict on anything else."""
+
 
 class Refuted(ValueError):
     """What was checked is not so; a reader that trusts it anyway is deceived (exit code 1).

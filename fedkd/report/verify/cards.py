@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.report.verify.deriving import Derived
-from fedkd.report.verify.evidence import SERVER, Told
+from fedkd.report.verify.evidence import Told
 from fedkd.report.verify.glance import DataSet, data_sets, evaluation, setting, settings
 from fedkd.report.verify.heading import NOT_FOR_FILING, standing
 from fedkd.report.verify.markdown import cautions, minute, place, statement

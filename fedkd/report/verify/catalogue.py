@@ -4,13 +4,14 @@
 text and no legal advice.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
+
+from fedkd.report.verify.digests import digest
 
 FILE: Final = "catalogue.json"
 
@@ -74,7 +75,7 @@ def catalogue() -> Catalogue:
     return Catalogue(
         told["catalogue"],
         told["date"],
-        "sha256:" + hashlib.sha256(content).hexdigest(),
+        digest(content),
         told["law"],
         tuple((start, title) for start, title in told["chapters"]),
         tuple(_field(one) for one in told["fields"]),

@@ -15,9 +15,10 @@ from fedkd.audit.verify.auditor import (
     kept_checkpoints,
     read_small,
 )
+from fedkd.audit.verify.bundle import CONSISTENT, VERIFIED
 from fedkd.audit.verify.command import CODES, USED_WRONGLY, commands_of, plain, run
 from fedkd.audit.verify.policies import MOST_POLICY_BYTES
-from fedkd.report.verify.judging import CONSISTENT, VERIFIED, Judgement, judge
+from fedkd.report.verify.judging import Judgement, judge
 
 FORMAT: Final = 1
 _MEANS: Final[Mapping[str, str]] = {
@@ -112,7 +113,9 @@ def _told(found: Judgement) -> dict[str, Any]:
     told: dict[str, Any] = {
         "v": FORMAT,
         "verdict": found.verdict,
-        "findings": [one._asdict() for one in found.findings],
+        "findings": [
+            {"name": one.name, "verdict": one.verdict, "why": one.why} for one in found.findings
+        ],
     }
     if found.derived is not None:
         told["simulation"] = found.derived.simulation

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fedkd.audit.verify import Envelope, Refuted, VerifierKey, ed25519_check
+from fedkd.audit.verify.agreement import SERVER
+from fedkd.audit.verify.refusals import ODD
 from fedkd.audit.verify.spellings import shown
-from fedkd.report.verify.evidence import ODD, SERVER, Evidence, Told
+from fedkd.report.verify.evidence import Evidence, Told
 
 STATEMENT: Final = "application/vnd.fedkd.statement+json"
 """The type of what is signed: canonical JSON with field, text, name, role, date, and the run."""

@@ -6,13 +6,15 @@ sentence, its values, its status and the entries behind it follow from the evide
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from fedkd.audit.verify import CannotTell, Refuted
+from fedkd.audit.verify.agreement import SERVER
+from fedkd.audit.verify.bundle import CANNOT_TELL
 from fedkd.report.verify.catalogue import Catalogue, Field
 from fedkd.report.verify.declared import Declared, declarations
-from fedkd.report.verify.evidence import SERVER, Evidence, Told
+from fedkd.report.verify.evidence import Evidence, Told
 from fedkd.report.verify.values import Absent, KeptBack, computed, matches, pointed, spelled
 
 COMPUTED: Final = "COMPUTED"
@@ -20,7 +22,6 @@ RECORDED: Final = "RECORDED"
 DECLARED: Final = "DECLARED"
 WITHHELD: Final = "WITHHELD"
 MISSING: Final = "MISSING"
-CANNOT_TELL: Final = "CANNOT TELL"
 STATUSES: Final = (COMPUTED, RECORDED, DECLARED, WITHHELD, MISSING)
 
 _SLOT: Final = re.compile(r"\{([^{}:]*)(?::([a-z]+))?\}")
@@ -74,7 +75,14 @@ class Derived:
     evidence: Evidence
     answers: tuple[Answered, ...]
     simulation: bool
-    trouble: tuple[str, ...] = field(default=())
+    refused: tuple[str, ...] = ()
+    """Why a statement of a person does not count."""
+
+    @property
+    def trouble(self) -> list[str]:
+        """What has to be said before everything else: logs that do not hold, statements refused."""
+        books = self.evidence.books.values()
+        return [*(str(book.error) for book in books if book.error is not None), *self.refused]
 
     @property
     def statements(self) -> list[Statement]:
@@ -99,8 +107,7 @@ def derive(evidence: Evidence, catalogue: Catalogue) -> Derived:
     answers = tuple(
         _answered(evidence, one, simulation, said.get(one.id, ())) for one in catalogue.fields
     )
-    trouble = [str(book.error) for book in evidence.books.values() if book.error is not None]
-    return Derived(catalogue, evidence, answers, simulation, (*trouble, *refused))
+    return Derived(catalogue, evidence, answers, simulation, tuple(refused))
 
 
 def _answered(
@@ -109,32 +116,26 @@ def _answered(
     if field.legal and simulation:
         why = f"a simulation: its parties are fictional; in a deployment {field.asks} supplies it"
         return Answered(field, MISSING, (), why)
-    statements: list[Statement] = []
-    for rule in field.rules:
-        for statement in _made(evidence, field, rule):
-            id = f"{field.id}/{len(statements) + 1}"
-            statements.append(_with_doubt(evidence, statement, id))
+    made = [one for rule in field.rules for one in _made(evidence, field, rule)]
     for one in said:
-        place = Place(SERVER, one.index)
-        text = f"{one.text}"
         author = f"{one.name}, {one.role}, on {one.date}"
-        statement = Statement(
-            f"{field.id}/{len(statements) + 1}", field.id, text, DECLARED, (place,), None, author
-        )
-        statements.append(_with_doubt(evidence, statement, statement.id))
+        place = Place(SERVER, one.index)
+        made.append(Statement("", field.id, one.text, DECLARED, (place,), author=author))
+    statements = [
+        replace(one, id=f"{field.id}/{number}", doubt=_doubt(evidence, one))
+        for number, one in enumerate(made, 1)
+    ]
     status = _status(evidence, field, statements)
     return Answered(field, status, tuple(statements), _why(evidence, field, status, statements))
 
 
-def _with_doubt(evidence: Evidence, statement: Statement, id: str) -> Statement:
-    wrong = [
-        str(book.error)
-        for log in sorted({place.log for place in statement.evidence})
-        if (book := evidence.books.get(log)) is not None and book.error is not None
-    ]
-    doubt = wrong[0] if wrong else None
-    told = (statement.field, statement.text, statement.status, statement.evidence, doubt)
-    return Statement(id, *told, statement.author)
+def _doubt(evidence: Evidence, statement: Statement) -> str | None:
+    """Why a statement cannot be leaned on: the first log behind it that does not hold."""
+    for log in sorted({place.log for place in statement.evidence}):
+        book = evidence.books.get(log)
+        if book is not None and book.error is not None:
+            return str(book.error)
+    return None
 
 
 def _status(evidence: Evidence, field: Field, statements: list[Statement]) -> str:
@@ -194,7 +195,7 @@ def _made(evidence: Evidence, field: Field, rule: Mapping[str, Any]) -> Iterator
         places = tuple(
             Place(party, entry.index)
             for entry in entries
-            if entry.party == party and not entry.body
+            if entry.party == party and entry.body is None
         )
         yield Statement("", field.id, text, WITHHELD, places)
 

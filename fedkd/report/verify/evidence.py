@@ -2,11 +2,10 @@
 
 | key | what |
 | --- | --- |
-| `format`, `run`, `model` | of the bundle; the run's id; the digest of the student |
+| `format` | of the bundle |
 | `catalogue` | id and digest of the fields and sentences |
 | `logs` | by party: `vkey`, `head` (signed note), `cosigned` (the newest note that meets the |
 | | policy, or null), `policy`, `witnesses`, `seen`, `leaves`, and `open`: body and salt by index |
-| `artefacts` | files with their digests |
 | `statements`, `fields` | what is claimed: derived again by whoever reads |
 """
 
@@ -26,16 +25,16 @@ from fedkd.audit.verify import (
     open_leaf,
     parsed,
 )
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.canonical import canonical
 from fedkd.audit.verify.cosignatures import Head
 from fedkd.audit.verify.leaves import Leaf
 from fedkd.audit.verify.logs import CheckedLog, SeenHead, own_policy
+from fedkd.audit.verify.refusals import ODD
 from fedkd.audit.verify.spellings import base64_bytes, shown
 
 FORMAT: Final = "fedkd-evidence/1"
-SERVER: Final = "server"
-ODD: Final = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
-"""What a reader that trusts a shape stumbles over."""
+_REHEARSAL: Final = "fedkd.invalid/rehearsal/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +69,6 @@ class Book:
 class Evidence:
     """All books of a bundle; `claimed` is the bundle itself, of which nothing is believed yet."""
 
-    run: str
-    model: str | None
     books: Mapping[str, Book]
     claimed: Mapping[str, Any]
 
@@ -89,12 +86,34 @@ class Evidence:
         return tuple(sorted(self.books.keys() - {SERVER}))
 
     @property
+    def run(self) -> str:
+        """The run that this is about: the server's newest; of a site alone, the newest named."""
+        started = [entry.run for entry in self.told("run.started", SERVER) if entry.run]
+        named = [
+            (entry.time, entry.run)
+            for book in self.books.values()
+            for entry in book.entries
+            if entry.run is not None
+        ]
+        return started[-1] if started else max(named, default=("", ""))[1]
+
+    @property
+    def model(self) -> str | None:
+        """The digest of the newest student, if its entry is open."""
+        made = [entry.body for entry in self.told("student.updated", SERVER)]
+        output = made[-1].get("output") if made and made[-1] is not None else None
+        return output if isinstance(output, str) else None
+
+    @property
     def rehearsal(self) -> bool:
-        """Whether any party says of itself that its keys and data are a rehearsal's."""
-        return any(
-            entry.body is not None and entry.body.get("rehearsal") is not False
+        """Whether this is a simulation: unless each party says openly that it is no rehearsal."""
+        says_so = {
+            entry.party
             for entry in self.told("log.opened")
-        )
+            if entry.body is not None and entry.body.get("rehearsal") is False
+        }
+        keys = [str(self.claimed["logs"][party].get("vkey")) for party in self.books]
+        return says_so != self.books.keys() or any(key.startswith(_REHEARSAL) for key in keys)
 
 
 def _server_first(party: str) -> tuple[bool, str]:
@@ -122,8 +141,7 @@ def read_evidence(content: bytes, policies: Mapping[str, TrustPolicy] | None = N
         if policies is not None and policy is None:
             raise CannotTell(f"log of {shown(party)}: found no policy of yours for it")
         books[party] = _book(party, log, policy)
-    model = told.get("model")
-    return Evidence(str(told.get("run")), model if isinstance(model, str) else None, books, told)
+    return Evidence(books, told)
 
 
 def _book(party: str, told: Any, policy: TrustPolicy | None) -> Book:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from fedkd.audit.verify import CannotTell, Refuted
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.lineage import card_of, stated
-from fedkd.report.verify.evidence import ODD, SERVER, Evidence, Told
+from fedkd.audit.verify.refusals import ODD
+from fedkd.report.verify.evidence import Evidence, Told
 from fedkd.report.verify.values import Absent, KeptBack, computed, pointed
 
 _Z: Final = 1.959964

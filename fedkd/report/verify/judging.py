@@ -6,37 +6,28 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from fedkd.audit.verify import CannotTell, Refuted, TrustPolicy
-from fedkd.audit.verify.agreement import (
-    check_continues,
-    check_double_entry,
-    check_kept_heads,
-    check_keys,
-    kept_heads,
-)
+from fedkd.audit.verify.agreement import check_continues, check_kept_heads, kept_heads
 from fedkd.audit.verify.auditor import Kept
+from fedkd.audit.verify.bundle import (
+    CANNOT_TELL,
+    CONSISTENT,
+    REFUTED,
+    VERIFIED,
+    Finding,
+    agreements,
+)
 from fedkd.audit.verify.canonical import canonical
 from fedkd.audit.verify.cosignatures import Head
-from fedkd.audit.verify.lineage import check_lineage
+from fedkd.audit.verify.refusals import ODD
 from fedkd.audit.verify.spellings import shown
 from fedkd.report.verify.catalogue import catalogue
-from fedkd.report.verify.deriving import CANNOT_TELL, Derived, derive
+from fedkd.report.verify.deriving import Derived, derive
 from fedkd.report.verify.drawing import drawn, evidence_in
-from fedkd.report.verify.evidence import ODD, SERVER, Evidence, read_evidence
+from fedkd.report.verify.evidence import Evidence, read_evidence
 
-REFUTED: Final = "REFUTED"
-CONSISTENT: Final = "CONSISTENT"
-VERIFIED: Final = "VERIFIED"
 MOST_BYTES: Final = 1 << 28
 KeptNotes: TypeAlias = tuple[Mapping[str, Sequence[Kept]], Mapping[str, str]]
 """Checkpoints by origin, and by file why one cannot be read."""
-
-
-class Finding(NamedTuple):
-    """What came of one check."""
-
-    name: str
-    verdict: str
-    why: str
 
 
 class Judgement(NamedTuple):
@@ -133,22 +124,8 @@ def _together(evidence: Evidence) -> Iterator[Finding]:
         count = sum(check_kept_heads(log, by_origin.get(log.origin, ())) for log in logs.values())
         return f"parties hold {count} heads of other logs, which go on from them"
 
-    def double() -> str:
-        if SERVER not in logs:
-            raise CannotTell("found no log of the server, expected it")
-        found = check_double_entry(logs)
-        said = f"{found.matched} answers stand alike in the server's log and in the site's"
-        if found.closed or found.absent:
-            raise CannotTell(f"{said}; of {found.closed + len(found.absent)} a side is not here")
-        return said
-
-    def chain() -> str:
-        return f"{check_lineage(logs)} names lead to the entries behind them"
-
     yield _checked("kept heads", heads)
-    yield _checked("keys", lambda: f"{check_keys(logs)} times a party names another's key")
-    yield _checked("double entry", double)
-    yield _checked("lineage", chain)
+    yield from agreements(logs)
 
 
 def _kept(evidence: Evidence, kept: KeptNotes) -> Iterator[Finding]:
@@ -187,9 +164,8 @@ def _statements(derived: Derived) -> Iterator[Finding]:
     claimed = derived.evidence.claimed
     yield _checked("statements", lambda: _same_statements(derived, claimed.get("statements")))
     yield _checked("statuses", lambda: _same_statuses(derived, claimed.get("fields")))
-    for reason in derived.trouble:
-        if "statement.declared" in reason or "party.enrolled" in reason:
-            yield Finding("declared", REFUTED, reason)
+    for reason in derived.refused:
+        yield Finding("declared", REFUTED, reason)
     for statement in derived.statements:
         if statement.status == CANNOT_TELL:
             yield Finding(statement.id, CANNOT_TELL, statement.text)

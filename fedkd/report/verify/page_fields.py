@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from fedkd.report.verify.deriving import CANNOT_TELL, Answered, Derived, Place, Statement
+from fedkd.audit.verify.bundle import CANNOT_TELL
+from fedkd.report.verify.deriving import Answered, Derived, Place, Statement
 from fedkd.report.verify.evidence import Evidence, Told
 from fedkd.report.verify.heading import MEANINGS
 from fedkd.report.verify.page_entries import leaf_digest

@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.report.verify.deriving import Derived
-from fedkd.report.verify.evidence import SERVER
 from fedkd.report.verify.glance import (
     DataSet,
     Privacy,

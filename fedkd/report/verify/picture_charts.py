@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from fedkd.audit.verify.refusals import ODD
 from fedkd.report.verify import picture as draw
 from fedkd.report.verify.deriving import Derived
-from fedkd.report.verify.evidence import ODD
 from fedkd.report.verify.glance import Evaluation, Interval, evaluation, privacy, traffic
 from fedkd.report.verify.heading import unsupported
 from fedkd.report.verify.page_parts import (

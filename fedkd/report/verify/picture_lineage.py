@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fedkd.audit.verify import CannotTell, Refuted
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.lineage import Activity, Lineage, lineage, stated
 from fedkd.report.verify import picture as draw
 from fedkd.report.verify.deriving import Derived, Place
-from fedkd.report.verify.evidence import SERVER
 from fedkd.report.verify.page_parts import Cell, Table, to_entries, to_entry
 from fedkd.report.verify.picture_charts import Chart
 
