@@ -17,12 +17,13 @@ FOR_WORK := $(VENV)/.installed-for-work
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check bench verifier wheel clean
+.PHONY: help install demo test test-deploy check bench verifier wheel clean
 
 help:
 	@echo "make install   the environment in $(VENV), with all that developing needs"
 	@echo "make demo      a whole federation on this machine; installs only what a run needs"
 	@echo "make test      format, lint, types, rooms, tests"
+	@echo "make test-deploy a SuperLink with SuperNodes over TLS, and flwr run: real processes"
 	@echo "make check     exactly what CI runs"
 	@echo "make bench     a comparison: make bench NAME=methods WITH='data=digits'"
 	@echo "make verifier  dist/fedkd-verify.pyz, which checks logs and needs cryptography and rfc8785"
@@ -42,7 +43,11 @@ test: $(FOR_WORK)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not deploy"
+
+# By themselves: each starts a dozen processes that import torch, and waits for them.
+test-deploy: $(FOR_WORK)
+	$(BIN)/python -m pytest -m deploy tests/stories
 
 check:
 	bash .ci/run
