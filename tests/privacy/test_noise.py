@@ -3,6 +3,8 @@
 import hashlib
 import math
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
@@ -20,6 +22,7 @@ from fedkd.privacy.noise import (
     discrete_laplace,
     hardened,
     rehearsal_noise,
+    system_bits,
     system_noise,
 )
 
@@ -40,20 +43,90 @@ def fixed(name: str) -> Callable[[int], bytes]:
 # Sources ------------------------------------------------------------------------------------
 
 
-def test_the_systems_noise_comes_from_the_operating_system_alone(monkeypatch) -> None:
+def given_out(monkeypatch, bits: Callable[[int], bytes]) -> list[bytes]:
+    """All that the operating system gives from now on, which is `bits`."""
+    given: list[bytes] = []
+
+    def urandom(count: int) -> bytes:
+        given.append(bits(count))
+        return given[-1]
+
+    monkeypatch.setattr(os, "urandom", urandom)
+    return given
+
+
+@pytest.mark.parametrize("count", [100, 20_000])  # asked for as they are, stretched from keys
+def test_the_systems_noise_comes_from_the_operating_system_alone(count, monkeypatch) -> None:
     source = system_noise()
     assert not source.reproducible
-    asked: list[int] = []
-    bits = fixed("stand-in")
-    monkeypatch.setattr(os, "urandom", lambda count: asked.append(count) or bits(count))
-    source = system_noise()
-    state = np.random.get_state()[1].tolist()
-    first, second = source(100), source(100)
-    assert not np.array_equal(first, second)
-    assert sum(asked) >= 2 * 4 * 100 * 8  # four draws of 64 bits for each number
-    assert np.random.get_state()[1].tolist() == state
     np.random.seed(0)
-    assert not np.array_equal(system_noise()(10), system_noise()(10))
+    first = source(count)
+    np.random.seed(0)
+    assert not np.array_equal(source(count), first)
+    np.random.seed(0)
+    seeded = np.random.get_state()[1].tolist()
+    # The same from the operating system, whatever was drawn before: the same noise.
+    given = given_out(monkeypatch, fixed("stand-in"))
+    one = [source(count), source(count)]
+    assert not np.array_equal(*one)
+    assert sum(map(len, given)) >= min(2 * 4 * 8 * count, 2 * 32)
+    given_out(monkeypatch, fixed("stand-in"))
+    assert np.array_equal([system_noise()(count), system_noise()(count)], one)
+    assert np.random.get_state()[1].tolist() == seeded
+
+
+@pytest.mark.parametrize("count", [1, noise.FEW, noise.FEW + 1, 3 * noise.OF_ONE_KEY + 5])
+def test_no_key_of_the_systems_bits_serves_twice(count, monkeypatch) -> None:
+    given = given_out(monkeypatch, fixed("keys"))
+    drawn = system_bits(count) + system_bits(count)
+    assert len(drawn) == 2 * count
+    if count <= noise.FEW:
+        assert given == [drawn[:count], drawn[count:]]
+        return
+    pieces = math.ceil(count / noise.OF_ONE_KEY)
+    assert [len(key) for key in given] == [32] * 2 * pieces
+    assert len(set(given)) == 2 * pieces
+    blocks = {drawn[start : start + 16] for start in range(0, count - 15, 16)}
+    assert len(blocks) == count // 16
+
+
+def test_bits_are_stretched_as_the_standard_says(monkeypatch) -> None:
+    # E(K, 0), E(K, 1) and E(K, 2) for a key of zeros: H of test case 13, its tag, and the
+    # ciphertext of test case 14 in McGrew and Viega, 2005, The Galois/Counter Mode of Operation.
+    given_out(monkeypatch, bytes)
+    assert system_bits(noise.FEW + 1)[:48].hex() == (
+        "dc95c078a2408989ad48a21492842087"
+        "530f8afbc74536b9a963b4f1c4cb738b"
+        "cea7403d4d606b6e074ec5d3baf39d18"
+    )
+
+
+FORKED = """
+import os
+from fedkd.privacy.noise import system_noise
+
+source = system_noise()
+before = [source(3).tolist(), source(5000)[-3:].tolist()]
+reading, writing = os.pipe()
+child = os.fork()
+drawn = [source(3).tolist(), source(5000)[-3:].tolist(), source.uniforms(5000)[-3:].tolist()]
+if child == 0:
+    os.write(writing, repr(drawn).encode())
+    os._exit(0)
+os.waitpid(child, 0)
+print([before, drawn, eval(os.read(reading, 10_000))])
+"""
+
+
+def test_a_forked_process_draws_noise_of_its_own() -> None:
+    options = ["-W", "ignore::DeprecationWarning"]  # numpy has threads, none of which runs
+    ran = subprocess.run(
+        [sys.executable, *options, "-c", FORKED], capture_output=True, text=True, check=True
+    )
+    before, parent, child = eval(ran.stdout)  # noqa: S307 - our own program printed it
+    numbers = [number for draw in [*before, *parent, *child] for number in draw]
+    assert len(numbers) == 24
+    assert len(set(numbers)) == 24
 
 
 def test_a_rehearsal_says_that_it_can_be_drawn_again() -> None:
@@ -102,17 +175,57 @@ def test_hardened_numbers_are_independent() -> None:
         assert abs(np.corrcoef(one**2, other**2)[0, 1]) < 5 / math.sqrt(len(one))
 
 
-def test_a_number_is_half_the_sum_of_four() -> None:
-    count = 7
-    four = noise._box_muller(fixed("four"), 4 * count).reshape(4, count)
-    assert np.array_equal(hardened(fixed("four"), count), four.sum(axis=0) / 2)
+def words(*numbers: int) -> Callable[[int], bytes]:
+    """Bits that are these words of 64, signed, over and over in that order."""
+    return lambda count: np.resize(np.array(numbers, dtype=np.int64), count // 8).tobytes()
 
 
-@pytest.mark.parametrize("byte", [b"\x00", b"\xff"])
-def test_extreme_bits_give_finite_numbers(byte) -> None:
-    drawn = hardened(lambda count: byte * count, 4)
+def test_a_number_is_the_sum_of_two_by_box_and_muller() -> None:
+    count = 5000  # more than are made in one go
+    drawn = hardened(fixed("two"), count)
+    bits, expected = fixed("two"), []
+    for now in (noise.AT_ONCE, count - noise.AT_ONCE):
+        whole = np.frombuffer(bits(4 * 8 * now), dtype=np.int64)
+        uniform = ((whole >> 11) + 2**52) * 2.0**-53
+        radius = np.sqrt(-2 * np.log(1 - uniform[: 2 * now])).reshape(2, now)
+        angle = (np.pi * (uniform[2 * now :] - 0.5)).reshape(2, now)
+        expected.append((radius * np.sin(angle)).sum(axis=0) / math.sqrt(2))
+    assert np.allclose(drawn, np.concatenate(expected), rtol=0, atol=1e-14)
+
+
+def test_it_is_half_the_sum_of_both_outputs_of_both_pairs() -> None:
+    # Holohan and Braghin (2021), note 2: cos a + sin a is the root of 2 times cos (a - pi/4). The
+    # four that opacus sums are these two wherever they come in pairs.
+    rng = np.random.default_rng(0)
+    radius, angle = rng.random((2, 1000)), 2 * np.pi * rng.random((2, 1000))
+    four = radius * np.cos(angle) + radius * np.sin(angle)
+    two = radius * np.cos(angle - np.pi / 4)
+    assert np.allclose(four.sum(axis=0) / 2, two.sum(axis=0) / math.sqrt(2), rtol=0, atol=1e-14)
+
+
+def test_every_bit_of_four_numbers_counts_in_one_number_alone() -> None:
+    count = 6
+    plain = bytearray(fixed("own")(8 * 4 * count))
+    drawn = hardened(lambda count: bytes(plain), count)
+    for word in range(4 * count):
+        changed = plain.copy()
+        changed[8 * word + 7] ^= 0x10  # one of its high bits: little-endian
+        moved = hardened(lambda count, changed=changed: bytes(changed), count) != drawn
+        assert np.flatnonzero(moved).tolist() == [word % count]
+
+
+@pytest.mark.parametrize("radius", [-(2**63), -1, 0, 2**63 - 1])
+@pytest.mark.parametrize("angle", [-(2**63), -1, 0, 2**63 - 1])
+def test_extreme_bits_give_finite_numbers(radius, angle) -> None:
+    drawn = hardened(words(radius, radius, angle, angle), 1)
     assert np.isfinite(drawn).all()
-    assert np.abs(drawn).max() < 17.2
+    assert np.abs(drawn).max() < 12.13
+
+
+def test_the_furthest_number_is_as_far_as_is_said() -> None:
+    furthest = hardened(words(2**63 - 1, 2**63 - 1, -(2**63), -(2**63)), 1)
+    assert float(furthest[0]) == pytest.approx(-math.sqrt(4 * 53 * math.log(2)))
+    assert 2 * stats.norm.sf(abs(furthest[0])) < 1e-33
 
 
 def test_uniform_numbers_stay_below_one_and_fill_their_range() -> None:
