@@ -3,9 +3,19 @@
 import hashlib
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote, unquote
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from fedkd.audit.verify import (
     SEED_BYTES,
@@ -23,25 +33,33 @@ BUDGET: Final = "privacy budget"
 """The kind of paper that a budget is: a signature over one kind says nothing about another."""
 _HEAD: Final = "fedkd signed paper v1"
 _NAMED: Final = "fedkd.invalid/person/"
+PASSPHRASE_FILE: Final = "FEDKD_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
+"""The environment variable that names a passphrase's file, where no option does."""
+SHORTEST_PASSPHRASE: Final = 12
+"""Bytes. Whoever has the key's file may try passphrases for as long as he likes."""
+_LOCKED: Final = "PRIVATE+LOCKED+"
 _GROUPS, _DIGITS = 6, 5
 _Key = TypeVar("_Key", SigningKey, VerifierKey)
 
 
-def new_key(path: Path, name: str) -> SigningKey:
+def new_key(path: Path, name: str, passphrase: bytes | None = None) -> SigningKey:
     """A fresh Ed25519 key of the person `name`, in a file that nobody else can read.
 
-    `BadInput` where there is a file already: a key that was written over can sign nothing more.
+    With a `passphrase` the file holds it encrypted: PKCS #8 (RFC 5958), as cryptography's
+    `BestAvailableEncryption` makes it. `BadInput` where there is a file already: a key that was
+    written over can sign nothing more.
     """
     if not name.strip():
         raise BadInput(f"the name {name!r}", "a person's name, or that of an office")
     key = SigningKey(
         _NAMED + quote(name.strip(), safe=""), Algorithm.ED25519, secrets.token_bytes(SEED_BYTES)
     )
+    text = key.secret_text() + "\n" if passphrase is None else _locked(key, passphrase)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
-            file.write(key.secret_text() + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.link(fresh, path)
@@ -58,23 +76,88 @@ def new_key(path: Path, name: str) -> SigningKey:
     return key
 
 
-def read_key(path: Path) -> SigningKey:
-    """The person's key in a file; `BadInput` where it is none, or others may read it."""
+def read_key(path: Path, passphrase_file: Path | None = None) -> SigningKey:
+    """The person's key in a file; `BadInput` where it is none, or others may read it.
+
+    One with a passphrase is opened by that of `passphrase_file`, or of the file that the
+    environment names (`PASSPHRASE_FILE`).
+    """
     try:
         text, mode = path.read_text().strip(), path.stat().st_mode
     except (OSError, UnicodeDecodeError):
         raise BadInput(f"no key in {path}", "a file that fedkd keys new made") from None
     try:
-        key = _expect_ed25519(SigningKey.parse(text))
+        if text.startswith(_LOCKED):
+            key = _unlocked(text, path, read_passphrase(passphrase_file))
+        else:
+            key = SigningKey.parse(text)
+        _expect_ed25519(key)
     except Malformed:  # says nothing of what the file holds
         raise BadInput(f"no key in {path}", "a file that fedkd keys new made") from None
+    _expect_ones_own(path, mode, "whoever reads a key signs as its person", "make a new key")
+    return key
+
+
+def read_passphrase(file: Path | None = None) -> bytes | None:
+    """The passphrase in `file`, or in the one that the environment names; None where neither is.
+
+    Its line end is no part of it. `BadInput` where it is short, or others may read the file.
+    """
+    named = os.environ.get(PASSPHRASE_FILE)
+    if file is None and not named:
+        return None
+    path = Path(named or "") if file is None else file
+    try:
+        said, mode = path.read_bytes().rstrip(b"\r\n"), path.stat().st_mode
+    except OSError as error:
+        raise BadInput(
+            f"no passphrase in {path} ({error.strerror})", "a file whose first line is one"
+        ) from None
+    if stat.S_ISREG(mode):  # not what a password manager hands over through a pipe
+        _expect_ones_own(path, mode, "it opens a key", "take another passphrase")
+    if len(said) < SHORTEST_PASSPHRASE or b"\n" in said:
+        raise BadInput(
+            f"a passphrase of {len(said)} bytes in {path}",
+            f"one line of at least {SHORTEST_PASSPHRASE}",
+            "take several words by chance: whoever has the key's file can try them all",
+        )
+    return said
+
+
+def _locked(key: SigningKey, passphrase: bytes) -> str:
+    private = Ed25519PrivateKey.from_private_bytes(key.seed)
+    kept = BestAvailableEncryption(passphrase)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, kept).decode()
+    return f"{_LOCKED}{key.name}\n{pem}"
+
+
+def _unlocked(text: str, path: Path, passphrase: bytes | None) -> SigningKey:
+    if passphrase is None:
+        raise BadInput(
+            f"{path}, a key with a passphrase, and no passphrase",
+            "the file that holds it",
+            f"give --passphrase-file FILE, or set {PASSPHRASE_FILE}=FILE",
+        )
+    head, _, pem = text.partition("\n")
+    try:
+        private = load_pem_private_key(pem.encode(), passphrase)
+    except (ValueError, TypeError):  # another passphrase, or bytes that are no key
+        raise BadInput(
+            f"{path}, which this passphrase does not open", "the one that it was made with"
+        ) from None
+    if not isinstance(private, Ed25519PrivateKey):
+        raise Malformed(f"key in {path}", "a key of another kind", "Ed25519")
+    seed = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    return SigningKey(head.removeprefix(_LOCKED), Algorithm.ED25519, seed)
+
+
+def _expect_ones_own(path: Path, mode: int, why: str, remedy: str) -> None:
     if mode & 0o077:
         raise BadInput(
             f"{path} with mode {mode & 0o777:04o}",
-            "0600: whoever reads a key signs as its person",
-            f"chmod 600 {path}, and make a new key if somebody may have read this one",
+            f"0600: {why}",
+            f"chmod 600 {path}, and {remedy} if somebody may have read this one",
         )
-    return key
 
 
 def verifier_of(text: str) -> VerifierKey:

@@ -14,6 +14,8 @@ from fedkd.cli.lines import say
 from fedkd.cli.shadows import Imagined, Rerun, Shadows, steps_of, steps_that_matter
 from fedkd.data import Records
 from fedkd.distill import Classifier
+from fedkd.federation.claiming import ATTACK, attacks_in_words
+from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.examination import SiteExaminer
 from fedkd.federation.exchange import Exchange
 from fedkd.federation.learning import Learner
@@ -32,6 +34,9 @@ ALPHA = 0.01
 FRESH_ANSWERS = (10, 100)
 """How many fresh answers the averaging attacker has; the ledger gives one, again and again."""
 ACCESS = "access.performed"
+FOUND = "/found"
+NAME = "attack.json"
+VERSION = 1
 DELTA = 1e-5
 """Of the bound where nothing is claimed."""
 
@@ -48,6 +53,8 @@ def attack(
     """Prints what the attacks of `kind` (None: all) find at `sites` (none named: all).
 
     Exit code 1 where a bound exceeds a site's claim, which is refuted; 0 says nothing of a claim.
+    What was found is kept in the run's `attack.json`, in the attacked sites' own logs, and in the
+    claims of `summary.json`.
     `BadInput` where the folder holds no finished run.
     """
     from fedkd.cli.run import open_run
@@ -68,23 +75,75 @@ def attack(
         say(f"attacking {site}: {', '.join(kinds)}")
         target = Target(run, site, shadows, seed, hears_all="distillation" in kinds)
         target.check()
-        _note(run, site, {"kinds": list(kinds), "shadows": shadows, "seed": seed})
+        about = {"kinds": list(kinds), "shadows": shadows, "seed": seed}
+        number = _note(run, site, about)
         claim = target.claim(clients[site]["epsilon"], clients[site]["delta"])
-        report.sites.append(_attacked(target, claim, kinds, report.alpha_each))
+        found = _attacked(target, claim, kinds, report.alpha_each)
+        _note_found(run, site, number, {**about, "alpha": report.alpha}, found)
+        report.sites.append(found)
+    _keep(run.folder / NAME, {"kinds": list(kinds), **report.to_json()})
+    _tell_in_claims(run, summary, asked)
     typer.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
     return int(report.refuted)
 
 
-def _note(run: "Run", site: str, what: Mapping[str, Any]) -> None:
+def _note(run: "Run", site: str, what: Mapping[str, Any]) -> int:
     """Says in the site's own log that its records and models are about to be read, and for what.
 
-    A copy that was handed over is never written to.
+    Returns which attack of this run it is. A copy that was handed over is never written to.
     """
     folder = SiteFolder(run.sites[site])
     with folder.turn(), folder.log(site) as log:
-        before = sum(it.key.startswith(f"{run.id}/attack/") for it in log.entries(ACCESS))
-        body = {"run": run.id, "who": "privacy attack", "what": "records, models", **what}
-        log.append(f"{run.id}/attack/{before + 1}", ACCESS, body)
+        keys = [it.key for it in log.entries(ACCESS) if it.key.startswith(f"{run.id}/attack/")]
+        number = 1 + sum(not key.endswith(FOUND) for key in keys)
+        body = {"run": run.id, "who": ATTACK, "what": "records, models", **what}
+        log.append(f"{run.id}/attack/{number}", ACCESS, body)
+    return number
+
+
+def _note_found(
+    run: "Run", site: str, number: int, what: Mapping[str, Any], found: Attacked
+) -> None:
+    """Says in the site's own log what an attack found: its claim has to tell it."""
+    keys = ("attack", "pairs", "auc", "tpr", "epsilon_at_least", "refutes")
+    body = {
+        "run": run.id,
+        "who": ATTACK,
+        "what": "what was found; not releasable",
+        **what,
+        "findings": [{key: one[key] for key in keys} for one in found.to_json()["findings"]],
+    }
+    folder = SiteFolder(run.sites[site])
+    with folder.turn(), folder.log(site) as log:
+        log.append(f"{run.id}/attack/{number}{FOUND}", ACCESS, body)
+
+
+def _keep(path: Path, told: dict[str, Any]) -> None:
+    """Adds a report to the run's file, in place of an earlier one of the same attacks."""
+
+    def about(one: Mapping[str, Any]) -> tuple[Any, ...]:
+        return one["kinds"], one["shadows"], one["seed"], [site["site"] for site in one["sites"]]
+
+    kept = read_json(path)["reports"] if path.exists() else []
+    others = [one for one in kept if about(one) != about(told)]
+    write_json(path, {"version": VERSION, "reports": [*others, told]})
+
+
+def _tell_in_claims(run: "Run", summary: dict[str, Any], sites: Sequence[str]) -> None:
+    """Writes into the claims of `summary.json` what attacks found; all else stays as it was."""
+    from fedkd.privacy.claim import Claim as WholeClaim
+    from fedkd.report import write_summary
+    from fedkd.report.claims import statement
+
+    claims = (summary.get("privacy") or {}).get("claims", {})
+    attacked = [site for site in sites if site in claims]
+    for site in attacked:
+        with SiteFolder(run.sites[site]).log(site) as log:
+            claims[site]["audit"] = attacks_in_words(log)
+    if attacked:
+        whole = {site: WholeClaim.from_json(body) for site, body in sorted(claims.items())}
+        summary["privacy"]["statement"] = statement(whole)
+        write_summary(run.folder / "summary.json", summary)
 
 
 def _attacked(target: "Target", claim: Claim, kinds: Sequence[str], alpha: float) -> Attacked:

@@ -47,12 +47,14 @@ def install_paper(folder: Path, path: Path, *, officer: str | None, as_json: boo
     site = SiteFolder(folder)
     mechanism = Workshop()(site.settings().mechanism)
     done = install(site, paper, paper_in(beside), mechanism, officer)
+    with site.log(site.settings().name) as log:
+        filter = ledger_of(log, done.budget.population).filter
     if as_json:
         print(json.dumps(_installed(done), indent=2))
         return DONE
     how = "held already" if done.was_there else _how(done)
     print(f"{folder.name}: the budget {done.budget.digest} {how}")
-    for line in words_of(done.budget):
+    for line in words_of(done.budget, filter):
         print(line)
     if done.budget.epsilon is not None:
         print(f"spent {done.spent:.4g}, left {done.left:.4g}")
@@ -94,7 +96,7 @@ def show(folder: Path, *, as_json: bool) -> int:
     print(f"{settings.name}: papers of {person_of(key)}, fingerprint {fingerprint(key)}")
     for number, budget in enumerate(papers, start=1):
         print(f"{number}. {budget.digest}{' (holds now)' if budget is papers[-1] else ''}")
-        for line in words_of(budget):
+        for line in words_of(budget, ledger.filter):
             print(f"   {line}")
     if ledger.epsilon is not None:
         print(f"spent {ledger.spent():.4g}, left {ledger.left():.4g}")

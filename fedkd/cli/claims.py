@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from fedkd.cli.run import Run
 
 
+ELSEWHERE = (
+    "found its ledger at the hospital, expected it here; the hospital shows it (fedkd privacy "
+    "status) and hands over what it decides to (fedkd site disclose)"
+)
+
+
 def privacy_of(run: "Run") -> dict[str, Any]:
     """What `summary.json` says of privacy: each site's claim, or why there is none."""
     claims: dict[str, Claim] = {}
@@ -28,6 +34,7 @@ def privacy_of(run: "Run") -> dict[str, Any]:
                 without[site] = f"found {error.found}, expected {error.expected}"
             else:
                 spent[site] = spent_by_round(log, population, run.id)
+    without |= dict.fromkeys(run.elsewhere, ELSEWHERE)
     return {
         "statement": statement(claims),
         "claims": {site: claim.to_json() for site, claim in claims.items()},

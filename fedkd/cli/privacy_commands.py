@@ -32,11 +32,47 @@ def privacy_plan(
     noise: Annotated[
         float | None, typer.Option("--noise", help="A noise multiplier.", show_default=False)
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps.")] = 100,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="Training steps; else 100.", show_default=False),
+    ] = None,
     rate: Annotated[
-        float,
-        typer.Option("--rate", min=1e-6, max=1.0, help="Share of the patients in a step."),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--rate",
+            min=1e-6,
+            max=1.0,
+            help="Share of the patients in a step; else all of them.",
+            show_default=False,
+        ),
+    ] = None,
+    mechanism: Annotated[
+        str, typer.Option("--mechanism", help="dp_training, or pate.")
+    ] = "dp_training",
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            "--shards",
+            min=2,
+            max=10_000,
+            help="pate: models that answer together; else 50.",
+            show_default=False,
+        ),
+    ] = None,
+    batches: Annotated[
+        int | None,
+        typer.Option(
+            "--batches",
+            min=1,
+            max=1_000_000,
+            help="pate: how often new queries come; else once.",
+            show_default=False,
+        ),
+    ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option("--queries", min=1, help="pate: new queries at once.", show_default=False),
+    ] = None,
     classes: Annotated[
         int | None,
         typer.Option("--classes", min=2, help="How many classes there are.", show_default=False),
@@ -48,7 +84,10 @@ def privacy_plan(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Say what noise an epsilon needs, what epsilon a noise means, or how many steps fit both."""
+    """Say what noise an epsilon needs, what epsilon a noise means, or how many steps fit both.
+
+    Without an epsilon or a noise it is for epsilon 1.
+    """
     from fedkd.cli.privacy import plan
 
     return plan(
@@ -61,6 +100,10 @@ def privacy_plan(
         as_json=as_json,
         classes=classes,
         like=like,
+        mechanism=mechanism,
+        shards=shards,
+        batches=batches,
+        queries=queries,
     )
 
 

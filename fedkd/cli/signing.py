@@ -9,6 +9,7 @@ from fedkd.audit.officer import (
     new_key,
     person_of,
     read_key,
+    read_passphrase,
     sign_paper,
     verifier_of,
 )
@@ -21,24 +22,31 @@ from fedkd.privacy.risk import in_words
 DONE = 0
 
 
-def new(path: Path, *, name: str, as_json: bool) -> int:
+def new(path: Path, *, name: str, as_json: bool, passphrase_file: Path | None = None) -> int:
     """Makes a key pair in `path`, for its person alone, and prints the public half."""
-    key = new_key(path, name).verifier()
+    passphrase = read_passphrase(passphrase_file)
+    key = new_key(path, name, passphrase).verifier()
     if as_json:
-        print(json.dumps({"file": str(path), **_told(key)}, indent=2))
+        told = {"file": str(path), "has_passphrase": passphrase is not None, **_told(key)}
+        print(json.dumps(told, indent=2))
         return DONE
     print(f"{path} is the private key of {person_of(key)}: keep it, and show it to nobody")
+    print(
+        "only its passphrase opens it: keep that elsewhere"
+        if passphrase is not None
+        else "whoever reads the file signs as its person: --passphrase-file FILE locks one"
+    )
     _print(key)
     return DONE
 
 
-def show(path: Path, *, as_json: bool) -> int:
+def show(path: Path, *, as_json: bool, passphrase_file: Path | None = None) -> int:
     """Prints the public half of the key in `path`, which may hold either half."""
     try:
         private = path.read_bytes().startswith(b"PRIVATE")
     except OSError as error:
         raise BadInput(f"{path}, which cannot be read ({error.strerror})", "a key's file") from None
-    key = read_key(path).verifier() if private else verifier_of(str(path))
+    key = read_key(path, passphrase_file).verifier() if private else verifier_of(str(path))
     if as_json:
         print(json.dumps(_told(key), indent=2))
         return DONE
@@ -46,9 +54,9 @@ def show(path: Path, *, as_json: bool) -> int:
     return DONE
 
 
-def sign(path: Path, *, key: Path, as_json: bool) -> int:
+def sign(path: Path, *, key: Path, as_json: bool, passphrase_file: Path | None = None) -> int:
     """Signs the paper in `path` after reading it, and says in words what was signed."""
-    signer = read_key(key)
+    signer = read_key(key, passphrase_file)
     paper = paper_in(path)
     budget = Budget.read(paper, path.name)
     beside = path.with_name(path.name + ".sig")
@@ -81,8 +89,12 @@ def paper_in(path: Path) -> bytes:
         raise BadInput(f"{path}, which cannot be read ({error.strerror})", "a paper") from None
 
 
-def words_of(budget: Budget) -> list[str]:
-    """A budget in lines that its officer can hold against what was meant."""
+def words_of(budget: Budget, filter: str = "rdp") -> list[str]:
+    """A budget in lines that its officer can hold against what was meant.
+
+    `filter` is that of the site's ledger. A paper does not know it, and so its risk is the larger
+    one, that of any (epsilon, delta): under `gdp`, for full batches, it is less.
+    """
     lines = [f"population: {budget.population}, {budget.patients} patients at most"]
     if budget.epsilon is None or budget.delta is None:
         lines.append(
@@ -94,7 +106,7 @@ def words_of(budget: Budget) -> list[str]:
         lines += [
             f"epsilon {budget.epsilon:g} at delta {budget.delta:.3g}, by "
             f"{', '.join(budget.mechanisms) or 'nothing: no answer may leave'}",
-            in_words(budget.epsilon, budget.delta, "gdp", budget.unit),
+            in_words(budget.epsilon, budget.delta, filter, budget.unit),
         ]
     lines.append(f"reason: {budget.reason}")
     if budget.replaces is not None:

@@ -109,6 +109,11 @@ class Records:
         return {name: column for name, column in every.items() if column is not None}
 
 
+def no_records(space: Space) -> Records:
+    """No record at all, in the form of `space`."""
+    return Records(np.zeros((0, *space.shape), space.dtype), np.zeros(0, np.int64))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """What a source yields: `records` to be dealt out, a `test` part where the source has one.

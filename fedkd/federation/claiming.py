@@ -25,6 +25,8 @@ ACCOUNTANTS = {
     "gdp": "the ledger's filter gdp: squares of mu add up, exact for Gaussian noise",
     "rdp": "the ledger's filter rdp: Renyi divergences add up at one order, fixed at opening",
 }
+ATTACK = "privacy attack"
+"""Who reads records, in the log of a site that is attacked."""
 NOT_PROTECTED = (
     "what is true of all patients alike, whoever takes part",
     "who was ill at all, or treated here, where somebody knows that otherwise",
@@ -56,10 +58,10 @@ NOT_RELEASABLE = (
 )
 
 
-def claim_of_site(site: SiteFolder, log: Log, population: str, audit: str = NOT_ATTACKED) -> Claim:
+def claim_of_site(site: SiteFolder, log: Log, population: str, audit: str | None = None) -> Claim:
     """The claim of one population at a site, or `NoClaim` with what is missing.
 
-    `audit` says what attacks found, if any were run.
+    `audit` says what attacks found; None: what the log says of them (`attacks_in_words`).
     """
     settings = site.settings()
     ledger = ledger_of(log, population)
@@ -96,10 +98,33 @@ def claim_of_site(site: SiteFolder, log: Log, population: str, audit: str = NOT_
         preprocessing=_prepared(settings, rehearsal=rehearsal),
         tuning=tuple(Preparation(*step) for step in TUNED),
         noise_source=_noise_source(log, rehearsal=rehearsal),
-        audit=audit,
+        audit=attacks_in_words(log) if audit is None else audit,
         subgroup_utility="not measured",
         several_sites=SEVERAL_SITES,
         evidence=_evidence(log),
+    )
+
+
+def attacks_in_words(log: Log) -> str:
+    """What attacks on this site found, by its own log: they refute its claim, or say nothing."""
+    said = [entry.said for entry in log.entries("access.performed") if entry.said is not None]
+    found = [it for it in said if it.get("who") == ATTACK and it.get("findings")]
+    if not found:
+        return NOT_ATTACKED
+    sure = f"{1 - max(it['alpha'] for it in found):.0%}"
+    refuting = {
+        one["attack"]: one["epsilon_at_least"]
+        for it in found
+        for one in it["findings"]
+        if one["refutes"]
+    }
+    if refuting:
+        name, least = max(refuting.items(), key=lambda one: one[1])
+        return f"REFUTED by {name}: epsilon is at least {least:.3g}, with confidence {sure}"
+    kinds = dict.fromkeys(kind for it in found for kind in it["kinds"])
+    return (
+        f"attacked ({', '.join(kinds)}) and not refuted with confidence {sure}, which certifies "
+        "nothing"
     )
 
 

@@ -51,12 +51,37 @@ def cut(
     sites = partition(held.private, count, stream(seed, SERVER, 0, "partition"))
     for site in sites:
         _check_name(site)
-    asked = None
-    if held.queries is not None:
-        name = f"{dataset.card.name}, held out"
-        digest = digest_of_arrays({"kind": "public inputs"}, {"inputs": held.queries})
-        asked = QuerySet(held.queries, Public(name, dataset.card.licence, digest))
-    return Cut(held.private, sites, asked, held.test)
+    return Cut(held.private, sites, _asked(dataset, held.queries), held.test)
+
+
+def cut_own(dataset: Dataset, *, seed: int, queries: int) -> Cut:
+    """A coordinator's own records, of which no site has any: `queries` without labels, and a test.
+
+    `BadInput` where queries are wanted and there are no records to take them from.
+    """
+    records = dataset.records
+    if not len(records):
+        if queries:
+            raise BadInput(
+                "query=public without data.path",
+                "records that are nobody's patients, in the federation's form",
+                "add data.path=FILE, or take query=synthetic with generator=dictionary",
+            )
+        return Cut(records, {}, None, records)
+    if not queries:
+        return Cut(records.take(np.arange(0)), {}, None, records)
+    most = max(1, len(records) - queries - 1)
+    rng = stream(seed, SERVER, 0, "hold_out")
+    held = hold_out(dataset, queries=queries, test_size=most, records=None, rng=rng)
+    return Cut(records.take(np.arange(0)), {}, _asked(dataset, held.queries), held.test)
+
+
+def _asked(dataset: Dataset, inputs: Array | None) -> QuerySet | None:
+    if inputs is None:
+        return None
+    name = f"{dataset.card.name}, held out"
+    digest = digest_of_arrays({"kind": "public inputs"}, {"inputs": inputs})
+    return QuerySet(inputs, Public(name, dataset.card.licence, digest))
 
 
 def deal(

@@ -279,6 +279,6 @@ def one_by_one(model: Classifier, inputs: Array, classes: int) -> Array:
     probs = np.full((len(inputs), classes), np.nan)
     for place in range(len(inputs)):
         # Whatever a model raises about a record stays here: the row is counted all the same.
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):
             probs[place] = model.probs(inputs[place : place + 1])[0]
     return probs

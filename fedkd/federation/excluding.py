@@ -8,9 +8,8 @@ from typing import Any
 
 from fedkd.audit import Log
 from fedkd.data import Records
-from fedkd.federation.durable import read_json
 from fedkd.federation.excluded import identities, read_excluded, write_excluded
-from fedkd.federation.site import PATIENTS, SiteFolder
+from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput, digest_of_bytes
 
 MOST_SHOWN = 5
@@ -92,9 +91,7 @@ def _whose(site: SiteFolder) -> dict[str, str]:
     parts = site.parts()
     if any(part.patients is None for part in parts):
         return {str(number): one for number, one in enumerate(_all(parts), start=1)}
-    names: Mapping[str, str] = {}
-    if (site.folder / PATIENTS).exists():
-        names = read_json(site.folder / PATIENTS)
+    names = site.patient_names()
     codes = (one.removeprefix("patient ") for one in _all(parts))
     return {names.get(code, code): f"patient {code}" for code in codes}
 

@@ -40,11 +40,13 @@ class Learnt:
     seconds: float
     hits: tuple[int, ...]
     leave_with: str
+    failed: bool = False
+    """Its training failed: it is what it began from, and the site leaves with `came`."""
 
     @property
     def validation_accuracy(self) -> float | None:
         """Share of the site's own validation records that the model gets right."""
-        return float(np.mean(self.hits)) if self.hits else None
+        return float(np.mean(self.hits)) if self.hits and not self.failed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +86,19 @@ def is_worse(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
 class Learner:
     """A site's models on disk: trained once, whole or not there, found again after a crash."""
 
-    def __init__(self, site: SiteFolder, settings: SiteSettings, build: Build) -> None:
+    def __init__(
+        self, site: SiteFolder, settings: SiteSettings, build: Build, seed: int | None = None
+    ) -> None:
         self.site = site
         self.settings = settings
         self.build = build
+        self._agreed = seed
         self._fitted: dict[tuple[str, str], Classifier] = {}
 
     @cached_property
     def seed(self) -> int:
-        """What the site's own streams begin with."""
-        return self.site.seed(self.settings)
+        """What the site's own streams begin with: the seed that was agreed on, else its own."""
+        return self.site.seed(self.settings) if self._agreed is None else self._agreed
 
     @cached_property
     def records(self) -> Records:
@@ -187,24 +192,35 @@ class Learner:
         fitted = task.start.fit(task.records, task.lesson, task.plan, task.rng)
         return self.keep(task, fitted, time.perf_counter() - began)
 
-    def keep(self, task: Task, fitted: Classifier, seconds: float) -> Learnt:
+    def unchanged(self, task: Task) -> Learnt:
+        """Keeps what `task` began from, as its outcome, where a training failed and none may know.
+
+        Whether a training fails depends on records: all that is kept and logged looks the same.
+        """
+        return self.keep(task, task.start, 0.0, failed=True)
+
+    def keep(
+        self, task: Task, fitted: Classifier, seconds: float, *, failed: bool = False
+    ) -> Learnt:
         """Keeps a trained model: weights first, so that the note beside them says they are whole.
 
-        The site will leave with what it came with where the new model is worse (`is_worse`).
+        The site will leave with what it came with where the new model is worse (`is_worse`), or
+        has `failed` to become one.
         """
-        self._fitted[task.run, task.name] = fitted
+        if not failed:
+            self._fitted[task.run, task.name] = fitted
         path = self._path(task.run, task.name)
         path.parent.mkdir(exist_ok=True)
         weights = fitted.weights()
         if weights is not None:
             save_weights(path.with_suffix(".safetensors"), weights)
         validation = self.site.validation()
-        hits: Array = np.zeros(0, dtype=int)
-        if len(validation):
+        hits: Array = np.zeros(len(validation), dtype=int)
+        if len(validation) and not failed:
             hits = fitted.probs(validation.inputs).argmax(axis=1) == validation.labels
         came = self.learnt(task.run, CAME)
         now = tuple(int(hit) for hit in hits)
-        stays = came is not None and is_worse(came.hits, now)
+        stays = came is not None and (failed or is_worse(came.hits, now))
         learnt = Learnt(
             run=task.run,
             name=task.name,
@@ -217,6 +233,7 @@ class Learner:
             seconds=seconds,
             hits=now,
             leave_with=CAME if stays else task.name,
+            failed=failed,
         )
         kept = {name: getattr(learnt, name) for name in Learnt.__dataclass_fields__}
         plan = {name: getattr(task.asked, name) for name in Plan.__dataclass_fields__}

@@ -88,9 +88,11 @@ def expect_paper(
     """The paper that covers a turn of this site; None in a rehearsal, which needs none.
 
     Everything is read again and held against each other: the pinned key, each paper's bytes, its
-    signature, the log, and the site's settings. `NotSigned` where anything is missing or differs.
+    signature, the log, and the site's settings. `NotSigned` where anything is missing or differs:
+    a site that was founded as none does not become a rehearsal, with a seed, by its settings.
     """
     if settings.rehearsal:
+        _expect_founded_as_rehearsal(site, settings, log)
         return None
     try:
         papers = _verified(site, log)
@@ -108,6 +110,27 @@ def expect_paper(
     if mechanism.name not in budget.mechanisms:
         raise _not_allowed(mechanism, budget)
     return budget
+
+
+def _expect_founded_as_rehearsal(site: SiteFolder, settings: SiteSettings, log: Log) -> None:
+    founded = log.entry("log.opened")
+    said = None if founded is None else founded.said
+    if said is None or said.get("rehearsal") is not True or (site.folder / PIN).exists():
+        raise NotSigned(
+            f"settings that call {settings.name} a rehearsal",
+            "a site that was founded as one: its log does not say so",
+            "restore site.json: noise from a seed protects nobody, and an officer's word is needed",
+        )
+
+
+def expect_cosigners(settings: SiteSettings, paper: Budget | None, cosigners: int) -> None:
+    """`BadInput` where nobody would notice that a site with a bounded budget is an old copy."""
+    if paper is not None and paper.epsilon is not None and not cosigners:
+        raise BadInput(
+            f"audit.cosigners=0 with a signed budget at {settings.name}",
+            "at least one: an old copy of its folder would spend the budget once more",
+            "leave audit.cosigners out",
+        )
 
 
 def papers_of(site: SiteFolder) -> tuple[Budget, ...]:

@@ -126,7 +126,7 @@ class ShardModels:
         self, run: str, count: int, asked: Plan
     ) -> tuple[list[Classifier | None], tuple[str, ...]]:
         task = self._learner.task_local(run, asked, 0)
-        shard_of = assigned(task.records, self._key(), count)
+        shard_of = assigned(task.records, self._key(), count, self._site.patient_names())
         models: list[Classifier | None] = []
         made: list[str] = []
         for number in range(count):
@@ -192,23 +192,30 @@ def shard_key(learner: Learner) -> bytes:
     return path.read_bytes()
 
 
-def assigned(records: Records, key: bytes, count: int) -> Array:
+def assigned(
+    records: Records, key: bytes, count: int, names: Mapping[str, str] | None = None
+) -> Array:
     """The shard [N], int64 in 0 ... count - 1, of each record: by a keyed hash of its patient.
 
     That nobody else's records have a say in it is what makes a patient's influence end at one
     shard: no balancing, no strata, no dealing out in turn (Papernot et al., 2018, 1802.08908).
-    Where records name no patients each is one of its own, known by its own bytes, so that taking
-    one out moves no other.
+    So a patient is known by the name that the source gave (`names`, by code): a code counts those
+    who came before. Where records name no patients, or nobody in a row, each is one of its own,
+    known by its own bytes, so that taking one out moves no other. Codes count by themselves only
+    where the source has no names for any of them.
     """
+    pairs = zip(names_of(records.inputs), records.labels, strict=True)
+    ids = [b"row " + inputs + str(int(label)).encode() for inputs, label in pairs]
     if records.patients is not None:
-        whom, of_row = np.unique(records.patients, return_inverse=True)
-        ids = [str(int(patient)).encode() for patient in whom]
-    else:
-        of_row = np.arange(len(records))
-        pairs = zip(names_of(records.inputs), records.labels, strict=True)
-        ids = [inputs + str(int(label)).encode() for inputs, label in pairs]
-    shards = [_shard_of(one, key, count) for one in ids]
-    return np.array(shards, dtype=np.int64)[of_row]
+        codes = map(str, records.patients.tolist())
+        if names:
+            named = [names.get(code) for code in codes]
+            whose = [None if name is None else f"patient {name}".encode() for name in named]
+            ids = [row if one is None else one for row, one in zip(ids, whose, strict=True)]
+        else:
+            ids = [f"code {code}".encode() for code in codes]
+    shard_of = {one: _shard_of(one, key, count) for one in set(ids)}
+    return np.array([shard_of[one] for one in ids], dtype=np.int64)
 
 
 def _shard_of(patient: bytes, key: bytes, count: int) -> int:

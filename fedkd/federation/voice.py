@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from fedkd.audit import Log
 from fedkd.distill import Gate, gated
 from fedkd.federation.learning import Learner, Learnt
@@ -117,7 +119,10 @@ class Voice:
     def _gated(self, probs: Array, queries: QuerySet, round: int) -> Array:
         gate: Gate = self._learner.build(self._settings.gate)
         rng = stream(self._learner.seed, self._settings.name, round, "gate")
-        memory = gate.fit(self._settings.space, self._learner.records, queries, rng)
+        records = self._learner.records
+        if self._mechanism.private:  # `check` takes a gate's word for it; this does not
+            records = records.take(np.zeros(0, dtype=np.int64))
+        memory = gate.fit(self._settings.space, records, queries, rng)
         return gated(probs, gate.open(self._settings.space, memory, queries.inputs))
 
     def _remember(

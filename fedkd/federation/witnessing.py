@@ -24,14 +24,14 @@ class OtherHistory(Exception):
 
 
 def enrol(log: Log, run: str, roster: Roster) -> None:
-    """Writes down, at a site, whom it knows from now on; the newest roster in the log holds."""
+    """Writes down, at a site, whom it knows in a run; elsewhere the newest roster holds."""
     log.append(f"roster/{run}", ENROLLED, {"party": log.party, "run": run, **roster.to_json()})
     log.keep_policy(roster.policy(log.verifier()))
 
 
-def roster_of(log: Log) -> Roster | None:
-    """The roster that holds at a site; None where it was never given one."""
-    entry = log.last(ENROLLED)
+def roster_of(log: Log, run: str = "") -> Roster | None:
+    """The roster of a run at a site, else the newest one; None where it was never given any."""
+    entry = log.entry(f"roster/{run}") or log.last(ENROLLED)
     return None if entry is None else Roster.from_json(entry.body)
 
 
@@ -52,9 +52,9 @@ class Desk:
         Where the site is about to act, enough peers must have spoken lately. Raises
         `fedkd.audit.RolledBack` (and nothing was written), `NotFresh` or `OtherHistory`.
         """
-        if self._roster is None:
+        self._roster = roster = roster_of(self._log, run)
+        if roster is None:
             return
-        roster = self._roster
         self._prove_from = envelope.prove_from
         try:
             with self._log.writing():

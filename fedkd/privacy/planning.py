@@ -124,8 +124,13 @@ def steps_within(
     delta: float,
 ) -> int:
     """How many steps at this noise a filter of `epsilon` covers: 0 where it covers not one."""
-    step = training_cost(1, rate, noise_multiplier)
-    return max(one.limit(epsilon) // _price(one, step) for one in _filters(filter, order, delta))
+    return times_within(filter, order, training_cost(1, rate, noise_multiplier), epsilon, delta)
+
+
+def times_within(filter: str, order: float | None, cost: Cost, epsilon: float, delta: float) -> int:
+    """How often a filter of `epsilon` covers `cost`; `order` None under `rdp`: its best one."""
+    cost = canonical(cost)
+    return max(one.limit(epsilon) // _price(one, cost) for one in _filters(filter, order, delta))
 
 
 def best_order(steps: int, rate: float, epsilon: float, delta: float) -> float:

@@ -1,5 +1,6 @@
 """A person's key, and what its signature over a paper is worth."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -9,11 +10,13 @@ import pytest
 
 from fedkd.audit.officer import (
     BUDGET,
+    PASSPHRASE_FILE,
     expect_signed,
     fingerprint,
     new_key,
     person_of,
     read_key,
+    read_passphrase,
     sign_paper,
     signed_text,
     verifier_of,
@@ -50,6 +53,63 @@ def test_a_key_is_private_from_its_first_byte_whatever_the_umask(tmp_path: Path)
     assert (tmp_path / "officer.key").stat().st_mode & 0o777 == 0o600
 
 
+def passphrase(folder: Path, said: str = "seven words that nobody says", mode: int = 0o600) -> Path:
+    path = folder / "passphrase"
+    path.write_text(said + "\n")
+    path.chmod(mode)
+    return path
+
+
+def test_a_key_with_a_passphrase_is_opened_by_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PASSPHRASE_FILE, raising=False)
+    file, path = passphrase(tmp_path), tmp_path / "officer.key"
+    made = new_key(path, "Ada Example", read_passphrase(file))
+    kept = path.read_text()
+    for secret in (made.seed.hex(), made.secret_text(), base64.b64encode(made.seed).decode()):
+        assert secret not in kept
+    assert "ENCRYPTED PRIVATE KEY" in kept
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert read_key(path, file) == made
+    with pytest.raises(BadInput, match=f"--passphrase-file FILE, or set {PASSPHRASE_FILE}"):
+        read_key(path)
+    monkeypatch.setenv(PASSPHRASE_FILE, str(file))
+    assert read_key(path) == made
+    with pytest.raises(BadInput, match="this passphrase does not open"):
+        read_key(path, passphrase(tmp_path, "seven words that nobody said"))
+    with pytest.raises(BadInput, match="the private half of a key"):
+        verifier_of(str(path))
+    plain = new_key(tmp_path / "plain.key", "Bea")
+    assert read_key(tmp_path / "plain.key") == plain, "one without is opened as before"
+
+
+def test_a_locked_key_under_another_name_is_another_key(tmp_path: Path) -> None:
+    """The name stands outside what is encrypted; it is a part of what a verifier key names."""
+    file, path = passphrase(tmp_path), tmp_path / "officer.key"
+    made = new_key(path, "Ada", read_passphrase(file))
+    path.write_text(path.read_text().replace("person/Ada", "person/Eve"))
+    assert read_key(path, file).verifier().text() != made.verifier().text()
+
+
+@pytest.mark.parametrize(
+    ("said", "mode", "told"),
+    [
+        ("short", 0o600, "5 bytes"),
+        ("", 0o600, "0 bytes"),
+        ("two lines of words\nare not one", 0o600, "one line"),
+        ("seven words that nobody says", 0o644, "mode 0644"),
+    ],
+)
+def test_a_passphrase_that_protects_nothing_is_refused(
+    said: str, mode: int, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=told):
+        read_passphrase(passphrase(tmp_path, said, mode))
+    with pytest.raises(BadInput, match="no passphrase in"):
+        read_passphrase(tmp_path / "nothing")
+
+
 def test_a_key_is_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / "officer.key"
     new_key(path, "Ada")
@@ -81,7 +141,7 @@ def test_what_is_no_key_is_refused_and_nothing_of_it_is_said(tmp_path: Path) -> 
     assert secret[-20:-2] not in str(refused.value)
     with pytest.raises(BadInput, match="private half") as told:
         verifier_of(secret)
-    assert secret.split("+")[-1] not in str(told.value)
+    assert secret.split("+", 4)[-1] not in str(told.value)  # base64 may hold a + too
     path.chmod(0o600)
     with pytest.raises(BadInput, match="private half"):
         verifier_of(str(path))

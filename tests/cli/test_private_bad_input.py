@@ -14,6 +14,8 @@ from fedkd.audit import Log
 from fedkd.cli import main
 from fedkd.cli.run import open_run
 from fedkd.federation.durable import read_json
+from fedkd.privacy import Ledger, PublicFacts
+from fedkd.privacy.mechanisms.pate import pate as build_pate
 from tests.federation.officers import officer, signed
 
 SMALL = [
@@ -175,7 +177,12 @@ def test_the_same_without_what_is_wrong_is_not_refused(own: Path) -> None:
         (["--epsilon", "1", "--delta", "0.5"], "delta 0.5 for 303 patients"),
         (["--epsilon", "1", "--delta", "nan"], "delta nan"),
         (["--epsilon", "1", "--delta", "0"], "delta 0"),
-        ([], "neither an epsilon nor a noise"),
+        (["--mechanism", "none"], "dp_training or pate"),
+        (["--mechanism", "pate", "--rate", "0.5"], "--rate 0.5 with --mechanism pate"),
+        (["--shards", "50"], "--shards 50 with --mechanism dp_training"),
+        (["--mechanism", "pate", "--noise", "nan"], "noise_multiplier"),
+        (["--mechanism", "pate", "--noise", "1e-200"], "noise 1e-200"),
+        (["--mechanism", "pate", "--shards", "400"], "400 shards for 303 patients"),
     ],
 )
 def test_a_plan_of_nothing_that_protects_is_refused(
@@ -185,6 +192,41 @@ def test_a_plan_of_nothing_that_protects_is_refused(
     said = capsys.readouterr().err
     assert told in said
     assert "expected" in said
+
+
+def planned(words: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+    assert main(["privacy", "plan", "--patients", "303", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_patients_and_classes_are_enough_to_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    """A deployed site starts at epsilon 1, and so does a plan of which nothing else is said."""
+    told = planned(["--classes", "2"], capsys)
+    assert told == planned(["--epsilon", "1"], capsys)
+    assert main(["privacy", "plan", "--patients", "303", "--classes", "2"]) == 0
+    assert "none was named: a deployed site starts with it" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_a_plan_of_pate_counts_its_batches_in_both_directions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pate = ["--mechanism", "pate", "--queries", "200"]
+    once = planned([*pate, "--epsilon", "4"], capsys)
+    four = planned([*pate, "--epsilon", "4", "--batches", "4"], capsys)
+    # Four releases at one order cost four times the divergence: twice the noise.
+    assert four["noise_multiplier"] == pytest.approx(2 * once["noise_multiplier"], rel=1e-6)
+    assert four["noise_on_an_answer"] == pytest.approx(four["noise_multiplier"] * 20 / 50)
+    noise = ["--noise", str(four["noise_multiplier"] * (1 + 1e-9))]
+    back = planned([*pate, *noise, "--batches", "4"], capsys)
+    assert back["epsilon"] == pytest.approx(4, rel=1e-3)
+    assert planned([*pate, *noise, "--epsilon", "4"], capsys)["batches"] == 4
+    # As the mechanism itself prices it, under the filter that it names.
+    ledger = Ledger("ward", 4.0, four["delta"], "rdp", four["order"])
+    mechanism = build_pate(shards=50, batches=4)
+    planned_there = mechanism.plan(PublicFacts(303, 2), ledger, None)
+    assert planned_there.noise_multiplier == pytest.approx(four["noise_multiplier"], rel=1e-9)
 
 
 def test_a_table_that_names_no_patient_protects_records_alone_and_says_so(
@@ -204,7 +246,8 @@ def test_a_table_that_names_no_patient_protects_records_alone_and_says_so(
 @pytest.fixture
 def lasting(own: Path) -> list[str]:
     """The words of a run at two lasting sites whose officers' whole budget one run has spent."""
-    words = ["simulate", *SMALL, *PRIVATE, *TABLE, "sites.dir=sites", "sites.rehearsal=false"]
+    small = [word for word in SMALL if word != "audit.cosigners=0"]
+    words = ["simulate", *small, *PRIVATE, *TABLE, "sites.dir=sites", "sites.rehearsal=false"]
     assert main([*words, "out=first"]) == 2  # it asks for the officers' papers
     signed(open_run("first"), officer(Path("first")))
     assert main(["simulate", "--resume", "first"]) == 0
@@ -232,6 +275,11 @@ def test_a_spent_budget_stays_spent(lasting: list[str], capsys: pytest.CaptureFi
         assert (row["paid"], row["charges"]) == (1, 2)
         assert row["spent"] <= row["epsilon"] == 1
         assert row["refusals"] >= 1
+    # Without cosigners nobody would notice a copy from yesterday's backup, which would pay again.
+    assert main([*lasting, "out=alone", "audit.cosigners=0"]) == 2
+    said = capsys.readouterr().err
+    assert "audit.cosigners=0 with a signed budget at site-01" in said
+    assert "an old copy of its folder would spend the budget once more" in said
 
 
 @pytest.mark.parametrize("export", ["under another name", "with another row"])

@@ -367,7 +367,20 @@ def _take_another_mechanism(site: Path) -> None:
     write_json(site / "site.json", {**read_json(site / "site.json"), "mechanism": none})
 
 
+def _call_it_a_rehearsal(site: Path) -> None:
+    """Noise would come from a seed that the engineer chose, and no paper would be asked for."""
+    kept = {**read_json(site / "site.json"), "rehearsal": True, "seed": 1}
+    write_json(site / "site.json", kept)
+
+
+def _call_it_a_rehearsal_and_forget_the_pin(site: Path) -> None:
+    _call_it_a_rehearsal(site)
+    _lose_pin(site)
+
+
 TRICKS = [
+    _call_it_a_rehearsal,
+    _call_it_a_rehearsal_and_forget_the_pin,
     _pin_and_sign_ones_own,
     _put_another_signed_paper_in_its_place,
     _edit_paper,

@@ -52,7 +52,7 @@ def test_a_consensus_of_one_is_refused_whatever_the_quorum(tmp_path: Path) -> No
 TINY = [
     "data=digits", "data.records=60", "data.test_size=20", "query.size=12", "rounds=1",
     "clients.count=2", "clients.models=[logistic]", "training.local_epochs=1",
-    "training.lesson_epochs=1", "student.model=logistic", "student.epochs=1",
+    "training.lesson_epochs=1", "student.model=logistic", "student.epochs=1", "report=false",
 ]  # fmt: skip
 
 

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fedkd.cli.run import Run
-from fedkd.data import Records
+from fedkd.data import Card, Records, TableSchema
+from fedkd.data.tables import dataset_from_frame
 from fedkd.federation import shards as module
 from fedkd.federation.durable import write_arrays
 from fedkd.federation.learning import Learner
@@ -58,6 +60,32 @@ def test_a_patient_less_moves_nobody_else(named: bool) -> None:
 @pytest.mark.parametrize("named", [True, False])
 def test_a_stratified_assignment_is_found(named: bool) -> None:
     assert moved_by_one_patient(stratified, records(named=named)) > 10
+
+
+def test_a_patient_replaced_by_nothing_in_the_table_moves_nobody_else() -> None:
+    """Codes count who came before: without one name all later patients have another code."""
+    names = [f"p{number:02d}" for number in range(40) for _ in range(3)]
+    schema = TableSchema.from_json(
+        {
+            "columns": {"age": {"kind": "numeric", "low": 0, "high": 100}},
+            "label": {"column": "y", "classes": ["no", "yes"], "values": [["no"], ["yes"]]},
+            "patient": "who",
+        }
+    )
+
+    def shard_of_rows(who: list[str]) -> Array:
+        rows = {"who": who, "age": np.arange(120) % 90, "y": ["no", "yes"] * 60}
+        card = Card("own", "1", "table", "own", "consent", "here")
+        found = dataset_from_frame(pd.DataFrame(rows, dtype=object), schema, card)
+        known = {str(code): name for code, name in enumerate(found.patients)}
+        return assigned(found.records, KEY, 5, known)
+
+    whole = shard_of_rows(names)
+    assert len(set(whole[:3])) == 1, "all rows of a patient are in one shard"
+    for gone in ("p00", "p20"):
+        without = shard_of_rows(["" if name == gone else name for name in names])
+        stays = np.array([name != gone for name in names])
+        np.testing.assert_array_equal(without[stays], whole[stays])
 
 
 def test_all_rows_of_a_patient_are_in_one_shard_and_all_shards_are_used() -> None:
@@ -155,7 +183,7 @@ def test_an_empty_shard_and_one_that_fails_answer_uniformly(
     """A failure depends on one shard's records: it must not show in what the others say."""
     folder, notes = run.sites["site-01"], []
 
-    def two_of_four(whole: Records, key: bytes, count: int) -> Array:
+    def two_of_four(whole: Records, key: bytes, count: int, names: object) -> Array:
         return (np.arange(len(whole)) % 2).astype(np.int64)
 
     monkeypatch.setattr(module, "assigned", two_of_four)

@@ -1,7 +1,9 @@
 """`fedkd privacy attack RUN`, on a small federation that ran through its own ServerApp."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +16,8 @@ from fedkd.cli.attack import KINDS, Target, attack
 from fedkd.cli.run import Run, open_run
 from fedkd.cli.shadows import steps_of, steps_that_matter
 from fedkd.data import Records
+from fedkd.federation.claiming import claim_of_site
+from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 from fedkd.privacy.attacks import auc
 from tests.federation.small import Wiretap, finished, founded
@@ -125,14 +129,16 @@ def test_an_attack_is_told_by_the_attacked_sites_own_log_and_leaves_all_else(run
         files = (path for path in run.rglob("*") if path.is_file() and "-" not in path.suffix)
         own = run / "sites" / "site-01"
         kept = {path: path.read_bytes() for path in files}
-        return {path: it for path, it in kept.items() if path != own / "log.sqlite"}
+        changes = (own / "log.sqlite", run / "attack.json")
+        return {path: it for path, it in kept.items() if path not in changes}
 
     before, accesses = contents(), logged(run, "site-01")
     told(run, capsys, kind="distillation", sites=["site-01"])
     assert contents() == before  # also audit/, which holds copies that were handed over
-    (access,) = logged(run, "site-01")[len(accesses) :]
+    access, found = logged(run, "site-01")[len(accesses) :]
     assert (access["who"], access["kinds"]) == ("privacy attack", ["distillation"])
     assert access["what"] == "records, models"
+    assert [one["attack"] for one in found["findings"]] == ["distillation"]
     assert check_log(run / "sites" / "site-01" / "log.sqlite").party == "site-01"
 
 
@@ -263,6 +269,36 @@ def test_a_private_speaker_is_attacked_by_shadows_that_were_trained_privately(pr
     (site,) = report["sites"]
     assert 0 < site["claim"]["epsilon"] <= 2
     assert all(abs(one["auc"] - 0.5) < 0.2 for one in site["findings"])
+    # What was found is in the run, and in the attacked hospital's claim, wherever it is shown.
+    (kept,) = json.loads((private_run / "attack.json").read_text())["reports"]
+    assert kept["sites"] == report["sites"]
+    privacy = json.loads((private_run / "summary.json").read_text())["privacy"]
+    audits = [privacy["claims"][name]["audit"] for name in ("site-01", "site-02")]
+    assert audits[0].startswith("attacked (loss, lira, poisoned, distillation, averaging) and not")
+    assert audits[0].endswith("which certifies nothing")
+    assert audits[1] == "not attacked"
+    assert audits[0] in privacy["statement"]
+    assert fedkd(["privacy", "status", str(private_run), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [row["claim"]["audit"] for row in shown] == audits
+
+
+def test_a_refuted_claim_says_so_wherever_it_stands(private_run, tmp_path):
+    site = SiteFolder(
+        Path(shutil.copytree(private_run / "sites" / "site-02", tmp_path / "site-02"))
+    )
+    one = {"attack": "lira", "pairs": 9, "auc": 1.0, "tpr": 1.0, "refutes": True}
+    body = {
+        "run": "r", "who": "privacy attack", "what": "what was found", "kinds": ["lira"],
+        "shadows": 16, "seed": 0, "alpha": 0.01, "findings": [{**one, "epsilon_at_least": 3.25}],
+    }  # fmt: skip
+    silent = [{**one, "epsilon_at_least": 0.0, "refutes": False}]
+    with site.log("site-02") as log:
+        log.append("r/attack/1/found", "access.performed", body)
+        log.append("r/attack/2/found", "access.performed", {**body, "findings": silent})
+        claim = claim_of_site(site, log, site.settings().population)
+    assert claim.audit == "REFUTED by lira: epsilon is at least 3.25, with confidence 99%"
+    assert "REFUTED" in claim.sentence()
 
 
 def test_a_ledger_that_adds_gaussian_privacy_claims_it(private_run, run):
