@@ -26,6 +26,7 @@ from fedkd.federation.evaluation import (
     owned,
     seen_of,
 )
+from fedkd.federation.measured import EVERYWHERE, of_question, reliability, tables
 from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput, Digest
@@ -53,6 +54,7 @@ def evaluate(
     sites: str | None,
     group: str | None,
     as_json: bool,
+    outsider: str | None = None,
 ) -> int:
     """Prints how the student does, and keeps it in the run; exit code 1 where no site answered.
 
@@ -74,6 +76,7 @@ def evaluate(
     if data is None and data_path is not None:
         raise BadInput(f"--data-path {data_path} without --data", "--data NAME beside it")
     run = open_run(str(path))
+    _expect_outsider(run, outsider, data)
     classes = run.dataset().space.classes
     if len(classes) == 2 and not asked:
         asked = (0.5,)
@@ -84,7 +87,7 @@ def evaluate(
     if data is None:
         told = _by_question(run, model, asked, epsilon or DEFAULT_EPSILON, sites, group, grouping)
     else:
-        told = _on_own(run, model, asked, data, data_path, group, grouping)
+        told = _on_own(run, model, asked, data, data_path, group, grouping, outsider)
     _keep(run.folder / NAME, told)
     if as_json:
         print(json.dumps(told, indent=2))
@@ -111,6 +114,18 @@ def _expect_epsilon(epsilon: float | None) -> None:
     if epsilon is not None and not (math.isfinite(epsilon) and epsilon > 0):
         raise BadInput(
             f"epsilon {epsilon:g}", "a finite number above 0", f"such as {DEFAULT_EPSILON:g}"
+        )
+
+
+def _expect_outsider(run: "Run", outsider: str | None, data: str | None) -> None:
+    if outsider is None:
+        return
+    if data is None:
+        raise BadInput(f"--outsider {outsider} without --data", "--data, that hospital's records")
+    if not outsider.strip() or outsider in (EVERYWHERE, *run.sites):
+        raise BadInput(
+            f"--outsider {outsider!r}",
+            f"the name of a hospital that took no part, so none of {', '.join(run.sites)}",
         )
 
 
@@ -169,7 +184,12 @@ def _by_question(
         )
         heard = hear(replies, question, (len(grouping.names), answers, len(classes)))
         together = _figures(list(heard.counts), heard, thresholds, classes, grouping)
-        log_evaluation(log, question, heard, replies, flat(together["all"]))
+        seen = {site: seen_of(counts) for site, counts in heard.counts.items()}
+        measured = {
+            "classes": list(classes),
+            "measured": of_question(seen, grouping, thresholds, classes),
+        }
+        log_evaluation(log, question, heard, replies, flat(together["all"]), measured)
         _settle(run, asking)
     audit = _handed_over(run)
     after = _ledgers(run, asked)
@@ -325,6 +345,7 @@ def _on_own(
     data_path: Path | None,
     group: str | None,
     grouping: Grouping,
+    outsider: str | None,
 ) -> dict[str, Any]:
     from fedkd.cli.conduct import server_log
     from fedkd.cli.own_data import owned_dataset
@@ -339,7 +360,8 @@ def _on_own(
     if len(grouping.names) > 1:
         for place, name in enumerate(grouping.names):
             figures[name] = figures_of(found.seen, thresholds, classes, place)
-    named = f"{dataset.card.name}, the coordinator's own"
+    whose = ", the coordinator's own" if outsider is None else f" of {outsider}"
+    named = dataset.card.name + whose
     metrics = flat(figures["all"])
     if found.auroc.value is not None:
         metrics["auroc"] = found.auroc.value
@@ -350,7 +372,8 @@ def _on_own(
             "card": dataset.card.to_json(),
             "records": sum(map(len, parts)),
         }
-        log.append(f"{run.id}/dataset/{dataset.digest}", "dataset.registered", registered)
+        key = f"{run.id}/dataset/{dataset.digest}" + (f"/{outsider}" if outsider else "")
+        log.append(key, "dataset.registered", registered)
         body = {
             "run": run.id,
             "model": model,
@@ -360,14 +383,24 @@ def _on_own(
             "thresholds": list(thresholds),
             "group": group,
             "figures": {"student": metrics},
+            "classes": list(classes),
+            "outsider": outsider,
+            "measured": tables(
+                found.seen,
+                grouping,
+                where=outsider or EVERYWHERE,
+                took_part=None if outsider is None else False,
+            ),
+            "reliability": reliability(found.probs, found.labels),
         }
-        key = f"{run.id}/evaluation/{dataset.digest}/{list(thresholds)}/{group}"
+        key = f"{run.id}/evaluation/{dataset.digest}/{list(thresholds)}/{group}/{outsider}"
         log.append(key, "evaluation.done", body)
         _settle(run, _grid(run, log))
     return {
         **_head(run, model, thresholds, classes, group, grouping),
         "kind": "data",
         "data": named,
+        "outsider": outsider,
         "digest": dataset.digest,
         "records": sum(map(len, parts)),
         "patients": found.patients,
@@ -401,7 +434,7 @@ def _head(
 def _keep(path: Path, told: dict[str, Any]) -> None:
     """Adds an evaluation to the run's file, in place of an earlier one of the same question."""
     kept = read_json(path)["evaluations"] if path.exists() else []
-    mark = ("kind", "question", "digest", "thresholds", "group")
+    mark = ("kind", "question", "digest", "thresholds", "group", "outsider")
 
     def same(one: Mapping[str, Any]) -> bool:
         return all(one.get(key) == told.get(key) for key in mark)

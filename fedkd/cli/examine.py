@@ -22,6 +22,7 @@ from fedkd.federation.examination import (
     figures_of,
     pooled_validation,
 )
+from fedkd.federation.measured import by_place
 from fedkd.knowledge.measures import accuracy
 from fedkd.report import write_figures, write_summary
 
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 def examine(run: "Run", log: Log) -> dict[str, Any]:
     """The figures of a finished run; the test is opened once, at the end."""
     student = _student(run)
-    figures = _figures(run, student, _examiners(run), log)
+    if run.elsewhere:
+        figures = _figures_here(run, student, log)
+    else:
+        figures = _figures(run, student, _examiners(run), log)
     return {**figures, "parameters": student.parameters}
 
 
@@ -70,7 +74,7 @@ def summarise(run: "Run", figures: Mapping[str, Any]) -> dict[str, Any]:
         },
         "privacy": privacy,
         "clients": [
-            {**claimed(row, privacy), **_traffic(row["site"], state)} for row in figures["clients"]
+            {**claimed(row, privacy), **_traffic(row, state)} for row in figures["clients"]
         ],
         "bytes_up": sum(state.traffic.up.values()),
         "bytes_down": sum(state.traffic.down.values()),
@@ -107,14 +111,47 @@ def _figures(
             now = examiner.resident().probs(test.inputs)
             row |= examiner.row(test, alone[site].probs(test.inputs), now)
         clients.append(row)
+    answers = student.probs(test.inputs)
     figures = {
-        "student": figures_of(student.probs(test.inputs), test.labels),
+        "student": figures_of(answers, test.labels),
         "clients": clients,
         "baselines": _compared(baselines, test),
         "seconds": alone_seconds + baseline_seconds,
     }
     updated = log.last("student.updated")
-    examination.done(figures, None if updated is None else updated.body["output"])
+    measured = by_place(answers, test, list(run.sites), run.dataset().space.classes)
+    examination.done(figures, None if updated is None else updated.body["output"], measured)
+    return figures
+
+
+def _figures_here(run: "Run", student: Classifier, log: Log) -> dict[str, Any]:
+    """What a coordinator can say: of the student, on labelled records of its own if it has any.
+
+    How a hospital's own model does, and on how many records, is the hospital's to know.
+    """
+    absent = run.absent()
+    clients = [
+        {
+            **dict.fromkeys(NOT_THERE),
+            "site": site,
+            "model": None,
+            "left_out": [{"round": 0, "reason": absent[site]}] if site in absent else [],
+        }
+        for site in run.elsewhere
+    ]
+    told: dict[str, Any] = {"clients": clients, "baselines": _compared({}, None), "seconds": 0.0}
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
+    if not run.config["data"].get("path"):
+        return {**told, "student": dict.fromkeys(names)}
+    examination = Examination(lambda: run.cut().test, log, run.id, test_id(run))
+    if (said := examination.said()) is not None:
+        return said
+    test = examination.open()
+    answers = student.probs(test.inputs)
+    figures = {**told, "student": figures_of(answers, test.labels)}
+    updated = log.last("student.updated")
+    measured = by_place(answers, test, list(run.elsewhere), run.dataset().space.classes)
+    examination.done(figures, None if updated is None else updated.body["output"], measured)
     return figures
 
 
@@ -191,12 +228,13 @@ def _compared(made: Mapping[str, Any], test: Any) -> dict[str, Any]:
     }
 
 
-def _traffic(site: str, state: Checkpoint) -> dict[str, Any]:
+def _traffic(row: Mapping[str, Any], state: Checkpoint) -> dict[str, Any]:
+    site = row["site"]
     return {
         "messages": state.traffic.messages.get(site, 0),
         "bytes_up": state.traffic.up.get(site, 0),
         "bytes_down": state.traffic.down.get(site, 0),
-        "left_out": state.left_out.get(site, []),
+        "left_out": [*row.get("left_out", ()), *state.left_out.get(site, [])],
     }
 
 

@@ -108,6 +108,7 @@ class Configuration:
     budget: Budget
     baselines: Baselines
     audit: Audit
+    report: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fedkd.audit import Log
 from fedkd.audit.officer import read_key, verifier_of
 from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.auditor import UsedWrongly
 from fedkd.audit.verify.command import plain
-from fedkd.federation.durable import write_bytes
+from fedkd.federation.durable import read_json, write_bytes
 from fedkd.knowledge import BadInput
 from fedkd.report.building import Built
 from fedkd.report.building import build as build_report
@@ -21,20 +21,23 @@ from fedkd.report.declaring import (
     enrol,
     name_of,
     open_questions,
+    read_detached,
+    to_sign,
 )
 from fedkd.report.disclosing import read_bundle
+from fedkd.report.forms import Question, answers, asked_of, form
 from fedkd.report.verify.catalogue import catalogue
-from fedkd.report.verify.deriving import Derived, derive
+from fedkd.report.verify.declared import Detached
+from fedkd.report.verify.deriving import Answered, Derived, derive
 from fedkd.report.verify.digests import digest
 from fedkd.report.verify.evidence import read_evidence
-
-if TYPE_CHECKING:
-    from fedkd.cli.run import Run
 
 DONE, REFUTED = 0, 1
 
 
-def build(path: Path, *, out: Path | None, with_: list[Path], pdf: bool, as_json: bool) -> int:
+def build(
+    path: Path, *, out: Path | None, with_: list[Path], pdf: bool, attach: bool, as_json: bool
+) -> int:
     """Builds the report of a run, or of the logs in a folder, and writes its files.
 
     Where the run's own folder is at hand its server's log remembers what was exported.
@@ -46,10 +49,11 @@ def build(path: Path, *, out: Path | None, with_: list[Path], pdf: bool, as_json
         write_bytes(folder / name, content)
     names = list(built.files)
     if pdf:
+        from fedkd.report.pdf import PDF
         from fedkd.report.pdf import pdf as drawn
 
-        write_bytes(folder / "report.pdf", drawn(built.derived, built.bundle))
-        names.append("report.pdf")
+        write_bytes(folder / PDF, drawn(built.derived, built.bundle, carry=attach))
+        names.append(PDF)
     _remember(path, built)
     told = {
         "out": str(folder),
@@ -88,20 +92,32 @@ def _remember(path: Path, built: Built) -> None:
     _hand_over(run)
 
 
-def _run(path: Path) -> "Run":
-    from fedkd.cli.run import open_run
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A finished run: its folder and its name; nothing that trains is needed here."""
 
-    return open_run(str(path))
+    folder: Path
+    id: str
 
 
-def _server_log(run: "Run") -> Log:
+def _run(path: Path) -> _Run:
+    try:
+        return _Run(path.resolve(), str(read_json(path / "run.json")["run"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInput(f"no run in {path}", "the folder of a run") from None
+
+
+def _server_log(run: _Run) -> Log:
     return Log(run.folder / "server" / "log.sqlite", SERVER)
 
 
-def _hand_over(run: "Run") -> None:
-    from fedkd.cli.examine import hand_over
-
-    hand_over(run)
+def _hand_over(run: _Run) -> None:
+    """Hands the server's log over again: what is said here is written into no other one."""
+    folder = run.folder / "audit"
+    folder.mkdir(exist_ok=True)
+    with _server_log(run) as log:
+        log.export(folder / f"{SERVER}.sqlite")
+        log.export_policy(folder / f"{SERVER}.policy")
 
 
 def _tell(folder: Path, derived: Derived, names: list[str]) -> None:
@@ -137,37 +153,35 @@ def enrol_person(path: Path, *, key: str, role: str) -> int:
     return DONE
 
 
-def declare_field(path: Path, field: str, *, text: str, key: Path) -> int:
-    """Adds one signed statement to the server's log."""
-    return _declare(path, {field: text}, key)
+def declare_field(
+    path: Path, field: str, *, text: str, key: Path | None, signature: Path | None
+) -> int:
+    """Adds one signed statement to the server's log; a detached signature may go with it."""
+    if key is None:
+        raise BadInput("no key", "your own, made by fedkd keys new", "give --key")
+    detached = None if signature is None else read_detached(signature)
+    return _declare(path, {field: text}, key, detached)
 
 
-def answer(path: Path, form: Path, *, key: Path) -> int:
-    """Adds a signed statement for each field that was filled in in a form."""
-    import yaml
-
-    try:
-        told = yaml.safe_load(form.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(f"{form}, which cannot be read ({reason})", "a form as YAML") from None
-    answers = told.get("answers") if isinstance(told, dict) else None
-    if not isinstance(answers, dict):
-        raise BadInput(f"no answers in {form}", "a form that fedkd report questions made")
-    texts = {
-        str(id): str(one["answer"])
-        for id, one in answers.items()
-        if isinstance(one, dict) and str(one.get("answer") or "").strip()
-    }
-    if not texts:
-        raise BadInput(f"no field filled in in {form}", "at least one answer")
-    return _declare(path, texts, key)
+def write_to_sign(path: Path, field: str, *, text: str, out: Path) -> int:
+    """Writes the bytes that a detached signature of a statement has to be over."""
+    if out.exists():
+        raise BadInput(f"{out}, which is there already", "a new file")
+    write_bytes(out, to_sign(_run(path).id, field, text, catalogue()))
+    print(f"{out}: sign it with your own program, detached, such as PKCS #7 (.p7s); then:")
+    print(f"next:   fedkd report declare {path} {field} --text ... --key KEY --signature FILE.p7s")
+    return DONE
 
 
-def _declare(path: Path, texts: dict[str, str], key: Path) -> int:
+def answer(path: Path, filled: Path, *, key: Path) -> int:
+    """Adds a signed statement for each field that was filled in in a form, YAML or Word."""
+    return _declare(path, answers(filled, _run(path).id, catalogue()), key)
+
+
+def _declare(path: Path, texts: dict[str, str], key: Path, detached: Detached | None = None) -> int:
     run, own = _run(path), read_key(key)
     with _server_log(run) as log:
-        said = declare(log, run.id, own, texts, catalogue())
+        said = declare(log, run.id, own, texts, catalogue(), detached)
     _hand_over(run)
     for field in said:
         print(plain(f"declared by {name_of(own.verifier())}: {field}"))
@@ -185,52 +199,38 @@ def questions(path: Path, *, role: str | None, out: Path | None, as_json: bool) 
     if role is not None and role not in ("provider", "hospital", "engineer"):
         raise BadInput(f"role {role!r}", "provider, hospital or engineer")
     chosen = {who: found[who] for name, who in names.items() if role in (None, name)}
-    rows = {
-        who: [
-            {
-                "id": one.field.id,
-                "point": one.field.point,
-                "asked": one.field.requirement,
-                "why": one.why,
-                "applies": one.field.applies,
-            }
-            for one in answers
-        ]
-        for who, answers in chosen.items()
-    }
     if out is not None:
-        write_bytes(out, _form(derived.evidence.run, rows).encode())
-        print(f"{sum(map(len, rows.values()))} questions in {out}; fill in what you can, then:")
+        asked = {who: [_question(one) for one in those] for who, those in chosen.items()}
+        write_bytes(out, form(out.name, derived.evidence.run, asked))
+        print(f"{sum(map(len, asked.values()))} questions in {out}; fill in what you can, then:")
         print(f"next:   fedkd report answers {path} {out} --key KEY")
-    elif as_json:
+        return DONE
+    if as_json:
+        rows = {who: [_row(one) for one in those] for who, those in chosen.items()}
         print(json.dumps(rows, indent=2))
-    else:
-        for who, open_ones in rows.items():
-            print(f"{who}: {len(open_ones)} open")
-            for one in open_ones:
-                print(plain(f"  {one['id']:26} {one['point']}: {one['asked']}"))
+        return DONE
+    for who, those in chosen.items():
+        print(f"{who}: {len(those)} open")
+        for one in those:
+            told = one.field
+            print(plain(f"  {told.id:26} {told.point}: {told.requirement}"))
     return DONE
 
 
-def _form(run: str, rows: dict[str, list[dict[str, str]]]) -> str:
-    """A form in YAML: each answer is empty until a person fills it in."""
-    lines = [
-        f"# What the report of run {run} still asks for. Fill in the answers that you can",
-        "# give and leave the others empty. Each becomes a statement that is signed with your key,",
-        "# with your name and today's date: it is shown as DECLARED, and never as computed.",
-        "answers:",
-    ]
-    for who, asked in rows.items():
-        lines += ["", f"  # {who}"]
-        for one in asked:
-            applies = f" ({one['applies']})" if one["applies"] else ""
-            lines += [
-                f"  {one['id']}:",
-                f"    point: {json.dumps(one['point'])}",
-                f"    asked: {json.dumps(one['asked'] + applies)}",
-                '    answer: ""',
-            ]
-    return "\n".join(lines) + "\n"
+def _question(one: Answered) -> Question:
+    field = one.field
+    return Question(field.id, field.point, asked_of(field.requirement, field.applies))
+
+
+def _row(one: Answered) -> dict[str, str | None]:
+    field = one.field
+    return {
+        "id": field.id,
+        "point": field.point,
+        "asked": field.requirement,
+        "why": one.why,
+        "applies": field.applies,
+    }
 
 
 def diff(old: Path, new: Path, *, as_json: bool) -> int:
@@ -249,7 +249,9 @@ def diff(old: Path, new: Path, *, as_json: bool) -> int:
 
 
 def verify(path: Path, *, policy: Path | None, seen: Path | None, as_json: bool) -> int:
-    """Verifies a report, as the verifier alone does."""
+    """Verifies a report, as the verifier alone does; a PDF too, where it can be drawn again."""
+    from fedkd.report.pdf import same_pdf
     from fedkd.report.verify.command import verify as verify_report
 
-    return verify_report(path, policy=policy, seen=seen, as_json=as_json)
+    others = {".pdf": same_pdf}
+    return verify_report(path, policy=policy, seen=seen, as_json=as_json, others=others)

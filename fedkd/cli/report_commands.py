@@ -33,13 +33,20 @@ def report_build(
         typer.Option("--with", metavar="BUNDLE", help="What a site disclosed.", show_default=False),
     ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also a PDF/A; needs fedkd[pdf].")] = False,
+    attach: Annotated[
+        bool,
+        typer.Option(
+            "--attach/--no-attach",
+            help="Whether the PDF carries its evidence; some authorities refuse attachments.",
+        ),
+    ] = True,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Write the report: evidence, JSON, Markdown and one HTML page."""
     from fedkd.cli.report import build
 
-    return build(run, out=out, with_=with_ or [], pdf=pdf, as_json=as_json)
+    return build(run, out=out, with_=with_ or [], pdf=pdf, attach=attach, as_json=as_json)
 
 
 @report.command("verify")
@@ -47,7 +54,8 @@ def report_verify(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="index.html, evidence.json, report.json, or their folder."
+            metavar="FILE",
+            help="index.html, report.pdf, evidence.json, another paper, or their folder.",
         ),
     ],
     policy: Annotated[
@@ -61,7 +69,10 @@ def report_verify(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Check every statement of a report against its evidence, and its pages to the byte."""
+    """Check every statement of a report against its evidence, and its papers to the byte.
+
+    In a folder all papers are checked but the PDF, which is drawn by another program: name it.
+    """
     from fedkd.cli.report import verify
 
     return verify(file, policy=policy, seen=seen, as_json=as_json)
@@ -76,7 +87,13 @@ def report_questions(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="A form to fill in.", show_default=False),
+        typer.Option(
+            "--out",
+            "--form",
+            metavar="FILE",
+            help="A form to fill in: YAML, or .docx with fedkd[docx].",
+            show_default=False,
+        ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -107,13 +124,38 @@ def report_declare(
     run: Run,
     field: Annotated[str, typer.Argument(metavar="FIELD", help="Such as a4.1a.purpose.")],
     text: Annotated[str, typer.Option("--text", help="The statement.")],
-    key: Key,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="Your key, made by fedkd keys new.", show_default=False
+        ),
+    ] = None,
+    signature: Annotated[
+        Path | None,
+        typer.Option(
+            "--signature",
+            metavar="FILE",
+            help="Also a detached signature of your own (.p7s) over what --to-sign wrote.",
+            show_default=False,
+        ),
+    ] = None,
+    to_sign: Annotated[
+        Path | None,
+        typer.Option(
+            "--to-sign",
+            metavar="FILE",
+            help="Write what a detached signature has to be over, and nothing else.",
+            show_default=False,
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> int:
     """Add a person's signed statement to one field."""
-    from fedkd.cli.report import declare_field
+    from fedkd.cli.report import declare_field, write_to_sign
 
-    return declare_field(run, field, text=text, key=key)
+    if to_sign is not None:
+        return write_to_sign(run, field, text=text, out=to_sign)
+    return declare_field(run, field, text=text, key=key, signature=signature)
 
 
 @report.command("answers")

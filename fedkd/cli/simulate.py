@@ -52,7 +52,9 @@ def simulate(
     from fedkd.report import show
 
     show(summary)
-    print(f"\nleft in {_short(run.folder)}: summary.json, figures/, exchange/, audit/, sites/")
+    report = "report/, " if (run.folder / "report").is_dir() else ""
+    left = f"summary.json, {report}figures/, exchange/, audit/, sites/"
+    print(f"\nleft in {_short(run.folder)}: {left}")
     print(f"next:   {_next_command(run)}")
     return 0
 
@@ -69,7 +71,8 @@ def simulate_one(
 
 
 def _founded(config: dict[str, Any], config_dir: Path | None) -> "Run":
-    from fedkd.cli.run import new_folder, prepare
+    from fedkd.cli.places import new_folder
+    from fedkd.cli.run import prepare
 
     say("fedkd: founding the hospitals")
     load_engine()
@@ -87,7 +90,21 @@ def _completed(run: "Run") -> tuple["Run", dict[str, Any]]:
         except BaseException:
             _hand_over_what_there_is(run)
             raise
+    _leave_report(run)
     return run, read_summary(summary)
+
+
+def _leave_report(run: "Run") -> None:
+    """The compliance report of a finished run, where it is wanted and not there yet.
+
+    It is nobody's export: that is remembered once somebody builds it (`fedkd report build`).
+    """
+    folder = run.folder / "report"
+    if not run.config.get("report", True) or (folder / "evidence.json").exists():
+        return
+    from fedkd.report.building import build, leave
+
+    leave(build(run.folder), folder)
 
 
 def _hand_over_what_there_is(run: "Run") -> None:
@@ -308,7 +325,7 @@ def _point(config: dict[str, Any], folder: Path, config_dir: Path | None) -> Non
 
 def _refuse_another(folder: Path, config: Mapping[str, Any]) -> None:
     """Raises `BadInput` unless `folder` is free, or holds a run of the configuration."""
-    from fedkd.cli.run import anchored, new_folder
+    from fedkd.cli.places import anchored, new_folder
 
     if not (folder / "config.yaml").exists():
         new_folder(str(folder))

@@ -91,8 +91,12 @@ def log_evaluation(
     heard: Heard,
     replies: Sequence[Reply],
     figures: Mapping[str, float],
+    measured: Mapping[str, Any],
 ) -> None:
-    """Writes down, at the server, what was asked, who said what, and what came of it."""
+    """Writes down, at the server, what was asked, who said what, and what came of it.
+
+    `measured` are the tables that shares with their intervals are read from.
+    """
     heads = {it.site: it.head for it in replies if it.head and it.site in heard.counts}
     body = {
         "run": question.run,
@@ -107,6 +111,7 @@ def log_evaluation(
         "left_out": dict(heard.left_out),
         "checkpoints": {site: {"size": n, "root": root} for site, (n, root) in heads.items()},
         "figures": {"student": dict(figures)},
+        **measured,
     }
     # Asked again, others may answer: that is another evaluation of the same question.
     named = digest_of_bytes(repr(sorted(body.items())).encode())
@@ -176,8 +181,18 @@ def _of_classes(seen: Sequence[Seen], classes: Sequence[str], group: int | None)
             {
                 "class": name,
                 "sensitivity": _plain(share(hits, tally(seen, group, true & ~said), ALPHA)),
+                "specificity": _plain(
+                    share(
+                        tally(seen, group, ~said & ~true), tally(seen, group, said & ~true), ALPHA
+                    )
+                ),
                 "positive_predictive_value": _plain(
                     share(hits, tally(seen, group, said & ~true), ALPHA)
+                ),
+                "negative_predictive_value": _plain(
+                    share(
+                        tally(seen, group, ~said & ~true), tally(seen, group, true & ~said), ALPHA
+                    )
                 ),
             }
         )
@@ -211,11 +226,16 @@ def flat(figures: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Owned(NamedTuple):
-    """A model on records that the coordinator owns: exact counts, and the area under the curve."""
+    """A model on records that the coordinator owns: exact counts, and the area under the curve.
+
+    `probs` [N, C] and `labels` [N] are of the patients that were counted.
+    """
 
     seen: tuple[Seen, ...]
     patients: int
     auroc: Share
+    probs: Array
+    labels: Array
 
 
 def owned(
@@ -240,7 +260,7 @@ def owned(
         all_probs.append(probs)
         all_labels.append(chosen.labels)
     probs, labels = np.concatenate(all_probs), np.concatenate(all_labels)
-    return Owned(tuple(seen), len(labels), _bootstrapped(probs, labels))
+    return Owned(tuple(seen), len(labels), _bootstrapped(probs, labels), probs, labels)
 
 
 def _bootstrapped(probs: Array, labels: Array) -> Share:

@@ -55,9 +55,18 @@ class Examination:
         entry = self._log.entry(f"{self._run}/evaluation")
         return None if entry is None else dict(entry.body["figures"])
 
-    def done(self, figures: Mapping[str, Any], model: str | None) -> None:
-        """Logs what the test said of the student whose weights have the digest `model`."""
+    def done(
+        self,
+        figures: Mapping[str, Any],
+        model: str | None,
+        measured: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Logs what the test said of the student whose weights have the digest `model`.
+
+        `measured` are its counts (`measured.by_place`), from which shares are computed.
+        """
         body = {"run": self._run, "model": model, "data": self._name, "figures": dict(figures)}
+        body |= measured or {}
         self._log.append(f"{self._run}/evaluation", "evaluation.done", body)
 
 
@@ -95,8 +104,9 @@ class SiteExaminer:
         self.run = run
 
     def took_part(self) -> bool:
-        """Whether the site has a model of this run."""
-        return self.learner.newest(self.run) is not None
+        """Whether the site has a model of this run: one that came of its training."""
+        came = self.learner.learnt(self.run, CAME)
+        return came is not None and not came.failed
 
     def count(self) -> int:
         """Number of the site's records, validation included."""

@@ -13,6 +13,7 @@ from fedkd.audit.verify.bundle import quorum_of, with_files
 from fedkd.audit.verify.logs import checked
 from fedkd.audit.verify.reading import StoredLog, read_log
 from fedkd.audit.verify.spellings import base64_text
+from fedkd.federation.durable import write_bytes
 from fedkd.report.verify.catalogue import catalogue
 from fedkd.report.verify.deriving import Derived, derive
 from fedkd.report.verify.drawing import EVIDENCE, drawn, names
@@ -38,6 +39,13 @@ def build(path: Path, disclosed: Mapping[str, Mapping[str, Any]] | None = None) 
     """
     logs = {name: evidence_of(name, file) for name, file in sorted(find_logs(path).items())}
     return assembled({**logs, **(disclosed or {})})
+
+
+def leave(built: Built, folder: Path) -> None:
+    """Writes a report's files; the evidence comes last, so that where it is all are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in sorted(built.files.items(), key=lambda item: item[0] == EVIDENCE):
+        write_bytes(folder / name, content)
 
 
 def assembled(logs: Mapping[str, Mapping[str, Any]]) -> Built:

@@ -2,19 +2,23 @@
 
 import difflib
 import json
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from fedkd.audit import Log
 from fedkd.audit.verify import Envelope, SigningKey, VerifierKey, canonical, ed25519_sign
 from fedkd.knowledge import BadInput
 from fedkd.report.verify.catalogue import Catalogue, Field
-from fedkd.report.verify.declared import STATEMENT
+from fedkd.report.verify.declared import STATEMENT, Detached, text_to_sign
 from fedkd.report.verify.deriving import MISSING, WITHHELD, Answered, Derived
 
-MOST_TEXT = 20_000
+MOST_TEXT: Final = 20_000
+MOST_SIGNATURE_BYTES: Final = 1 << 18
+"""Of a detached signature: room for its certificates, a time stamp and what was said of both."""
 
 
 class Person(NamedTuple):
@@ -66,13 +70,38 @@ def persons(log: Log) -> dict[str, Person]:
     }
 
 
+def read_detached(path: Path) -> Detached:
+    """A detached signature, as it lies in a file; what it says is not looked at."""
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= MOST_SIGNATURE_BYTES else b""
+    except OSError as error:
+        raise BadInput(f"{error.strerror} at {path}", "a detached signature") from None
+    if not content:
+        raise BadInput(
+            f"{size} bytes in {path}", f"a detached signature of 1 to {MOST_SIGNATURE_BYTES}"
+        )
+    return Detached(path.name, content)
+
+
+def to_sign(run: str, field: str, text: str, catalogue: Catalogue) -> bytes:
+    """The bytes that a detached signature of a statement has to be over."""
+    return text_to_sign(run, _field(field, catalogue).id, _checked(field, text))
+
+
 def declare(
-    log: Log, run: str, key: SigningKey, texts: Mapping[str, str], catalogue: Catalogue
+    log: Log,
+    run: str,
+    key: SigningKey,
+    texts: Mapping[str, str],
+    catalogue: Catalogue,
+    detached: Detached | None = None,
 ) -> list[str]:
     """Signs and appends a statement for each field of `texts`; the fields that it was said of.
 
     Everything is checked before anything is written. A statement that is there already, word for
-    word, is not written again.
+    word, is not written again. `detached` is a signature of the person's own over `to_sign`: its
+    digest goes into the statement, its bytes lie beside it.
     """
     name = name_of(key.verifier())
     person = persons(log).get(name)
@@ -92,16 +121,17 @@ def declare(
                     "none on a legal field: the parties are fictional",
                     "leave it out; in a deployment it is asked for",
                 )
-    said = {
-        (entry.body["field"], entry.body["text"])
+    signature = None if detached is None else detached.to_json()
+    said = [
+        (entry.body["field"], entry.body["text"], entry.body.get("signature"))
         for entry in log.entries("statement.declared")
         if entry.said is not None and entry.body.get("name") == name
-    }
-    fresh = [(field, text) for field, text in fields if (field.id, text) not in said]
+    ]
+    fresh = [(field, text) for field, text in fields if (field.id, text, signature) not in said]
     today = datetime.now(UTC).date().isoformat()
     with log.writing():
         for field, text in fresh:
-            told = {
+            told: dict[str, Any] = {
                 "field": field.id,
                 "text": text,
                 "name": name,
@@ -109,10 +139,14 @@ def declare(
                 "date": today,
                 "run": run,
             }
+            if detached is not None:
+                told["signature"] = signature
             written = canonical(told, "statement")
             signers = {key.verifier().text(): ed25519_sign(key.seed)}
             envelope = Envelope.sign(written, STATEMENT, signers)
             body = {**told, "envelope": json.loads(envelope.to_bytes())}
+            if detached is not None:
+                body["artefact"] = b64encode(detached.content).decode()
             log.append(f"statement/{len(log)}", "statement.declared", body)
     return [field.id for field, _ in fresh]
 

@@ -21,6 +21,8 @@ COUNTED: Final = ("dataset.registered", "budget.opened")
 """Types of entries whose bodies hold numbers about records or patients."""
 ALWAYS: Final = ("log.opened", "party.enrolled", "checkpoint.witnessed", "release.outputs")
 """Types whose bodies the server knows already, or that say nothing of any record."""
+NO_COUNTS: Final = ("epsilon", "delta", "order")
+"""What is no count, even where it is a whole number."""
 BANDS: Final = (0, 1, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000)
 
 
@@ -117,7 +119,11 @@ def _banded(log: Log, index: int, type: str, body: Mapping[str, Any]) -> int:
 
 def _in_bands(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _in_bands(one) for key, one in value.items() if key != "commitment"}
+        return {
+            key: one if key in NO_COUNTS else _in_bands(one)
+            for key, one in value.items()
+            if key != "commitment"
+        }
     if isinstance(value, int) and not isinstance(value, bool):
         return band(value)
     return value

@@ -13,7 +13,7 @@ from fedkd.report.summary import read_summary
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-NO_CONDITION = ("seed", "out", "sites", "choices")
+NO_CONDITION = ("seed", "out", "sites", "choices", "report")
 """Keys that do not make a run another experiment."""
 
 

@@ -1,48 +1,105 @@
 """Draws a report as PDF/A for filing: pages, bookmarks, fonts inside, the same bytes every time.
 
-WeasyPrint draws it (the extra `fedkd[pdf]`), which needs the system's Pango. The PDF carries no
-attachments, which some authorities refuse; what it says is checked by the files beside it.
+WeasyPrint draws it (the extra `fedkd[pdf]`), which needs the system's Pango. By default the PDF
+carries its evidence as an attachment (PDF/A-3), so that it can be checked by itself; some
+authorities refuse attachments, and for them it is drawn without (PDF/A-2).
 """
 
 import hashlib
 import importlib
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final, NoReturn
 
+from fedkd.audit.verify import CannotTell
 from fedkd.knowledge import BadInput
 from fedkd.report.verify import Derived
+from fedkd.report.verify.attached import attached, producer
+from fedkd.report.verify.drawing import EVIDENCE
+from fedkd.report.verify.heading import made_at
 from fedkd.report.verify.page import printed
 
 PDF: Final = "report.pdf"
-VARIANT: Final = "pdf/a-2u"
-"""ISO 19005-2, level U: every letter can be read back as text."""
+CARRYING: Final = "pdf/a-3u"
+"""ISO 19005-3, level U: any file may be attached, and every letter can be read back as text."""
+BARE: Final = "pdf/a-2u"
+"""ISO 19005-2, level U: without attachments."""
 _REMEDY: Final = "pip install 'fedkd[pdf]'; the other files of the report need nothing"
 _PANGO: Final = "install Pango (Debian: apt install libpango-1.0-0 libpangoft2-1.0-0)"
+_INSTEAD: Final = (
+    "its pages are not checked: read index.html or report.md, which can be compared to the byte"
+)
 
 
-def pdf(derived: Derived, bundle: bytes) -> bytes:
-    """The report as PDF/A; the same report, fonts and WeasyPrint give the same bytes.
+def pdf(derived: Derived, bundle: bytes, *, carry: bool = True) -> bytes:
+    """The report as PDF/A; the same report, fonts, Pango and WeasyPrint give the same bytes.
 
-    Raises `BadInput` where WeasyPrint or Pango is not installed.
+    With `carry` the evidence is attached. Raises `BadInput` where WeasyPrint or Pango is not
+    installed.
     """
-    library = _weasyprint()
+    library = weasyprint()
     page = printed(derived, bundle)
     with _quiet():
         document = library.HTML(string=page, base_url="about:blank", url_fetcher=_nothing)
         content = document.write_pdf(
-            pdf_variant=VARIANT,
+            pdf_variant=CARRYING if carry else BARE,
             pdf_tags=True,
             pdf_identifier=hashlib.sha256(page.encode()).digest()[:16],
+            attachments=[_evidence(library, derived, bundle)] if carry else [],
         )
     assert isinstance(content, bytes)  # noqa: S101 - no target was named
     return content
 
 
-def _weasyprint() -> Any:
+def same_pdf(name: str, paper: bytes, derived: Derived, bundle: bytes) -> str:
+    """What is found where `paper` is the PDF that is drawn here, to the byte; `CannotTell` else."""
     try:
-        return importlib.import_module("weasyprint")
+        own = pdf(derived, bundle, carry=attached(paper) is not None)
+    except BadInput as error:
+        raise CannotTell(f"{name}: {error}; {_INSTEAD}") from None
+    return compared(name, paper, own)
+
+
+def compared(name: str, paper: bytes, own: bytes) -> str:
+    """What is found where a PDF is the one that was drawn here, to the byte.
+
+    Raises `CannotTell` otherwise: other fonts or another Pango draw other bytes of the same report,
+    so that a difference refutes nothing.
+    """
+    if own == paper:
+        return f"{name} is what its evidence gives, to the byte"
+    raise CannotTell(
+        f"{name}: found other bytes, by {producer(paper) or 'an unnamed program'}, than "
+        f"{producer(own)} draws here of the same evidence; where fonts or versions differ that "
+        f"shows nothing, so {_INSTEAD}"
+    )
+
+
+def _evidence(library: Any, derived: Derived, bundle: bytes) -> Any:
+    try:
+        made = datetime.fromisoformat(made_at(derived))
+    except ValueError:
+        made = datetime.fromisoformat("1980-01-01T00:00:00+00:00")  # evidence without any entry
+    return library.Attachment(
+        string=bundle,
+        name=EVIDENCE,
+        description="The evidence that every sentence of this report follows from",
+        relationship="Source",
+        created=made,
+        modified=made,
+    )
+
+
+def weasyprint() -> Any:
+    """The library that draws; `BadInput` where it or Pango is not installed."""
+    try:
+        with warnings.catch_warnings():
+            # Without HarfBuzz's subsetting it takes another way, and says that this will end.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return importlib.import_module("weasyprint")
     except ImportError:
         raise BadInput("no WeasyPrint here", "WeasyPrint 66 or newer for a PDF", _REMEDY) from None
     except OSError as error:  # its C libraries are opened when it is imported

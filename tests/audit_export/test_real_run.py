@@ -18,7 +18,7 @@ TINY = [
     "data=digits", "data.records=80", "data.test_size=30", "query.size=16", "rounds=1",
     "clients.count=4", "clients.models=[logistic]", "training.local_epochs=1",
     "training.lesson_epochs=1", "student.model=logistic", "student.epochs=1",
-    "faults=dropout", "faults.fraction=0.25",
+    "faults=dropout", "faults.fraction=0.25", "report=false",
 ]  # fmt: skip
 SITES = {"site-01", "site-02", "site-03", "site-04"}
 

@@ -24,7 +24,7 @@ PACKER = ROOT / "fedkd" / "cli" / "verifier.py"
 TINY = [
     "data=digits", "data.records=60", "data.test_size=20", "query.size=8", "rounds=1",
     "clients.count=2", "clients.models=[logistic]", "training.local_epochs=1",
-    "training.lesson_epochs=1", "student.model=logistic", "student.epochs=1",
+    "training.lesson_epochs=1", "student.model=logistic", "student.epochs=1", "report=false",
 ]  # fmt: skip
 NEEDED = ("cryptography", "cffi", "pycparser", "rfc8785")
 ABSENT = ("fedkd", "torch", "numpy", "flwr", "typer", "hydra", "server", "clients")

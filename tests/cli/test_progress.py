@@ -21,7 +21,7 @@ from fedkd.federation.asking import Reply
 TINY = [
     "data=digits", "data.records=60", "data.test_size=40", "query.size=12", "clients.count=3",
     "clients.models=[logistic]", "training.local_epochs=1", "training.lesson_epochs=1",
-    "student.model=logistic", "student.epochs=1",
+    "student.model=logistic", "student.epochs=1", "report=false",
 ]  # fmt: skip
 TWO_ROUNDS = [*TINY, "rounds=2", "faults=dropout", "faults.rounds=[2]"]
 LEFT_OUT = re.compile(r"round 2 of 2: 2 of 3 hospitals answered.*, left out: (site-0[123])  \(")

@@ -10,7 +10,7 @@ from fedkd.report.building import Built
 from fedkd.report.verify import catalogue
 from fedkd.report.verify.cards import data_sheets, model_card
 from fedkd.report.verify.drawing import TEXT
-from fedkd.report.verify.glance import wilson
+from fedkd.report.verify.shares import wilson
 from fedkd.report.verify.plain import marked_down, seen
 from tests.report_pages.papers import CARD, Hospitals, built
 

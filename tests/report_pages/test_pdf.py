@@ -1,25 +1,31 @@
 """The PDF: for filing, with bookmarks, the same bytes again; and what is said where none can be."""
 
 import contextlib
-import importlib.util
+import json
 import re
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fedkd.audit.verify import CannotTell, canonical
+from fedkd.cli import main
 from fedkd.knowledge import BadInput
 from fedkd.report.building import Built
-from fedkd.report.pdf import pdf
+from fedkd.report.pdf import compared, pdf, same_pdf, weasyprint
+from fedkd.report.verify import Derived
+from fedkd.report.verify.attached import attached
+from fedkd.report.verify.judging import judge
+from tests.report_pages.papers import Hospitals, built
 
 
 def drawable() -> bool:
-    if importlib.util.find_spec("weasyprint") is None:
-        return False
     try:
-        importlib.import_module("weasyprint")
-    except OSError:
+        weasyprint()
+    except BadInput:
         return False
     return True
 
@@ -34,18 +40,121 @@ def opened(content: bytes) -> bytes:
     return b"\n".join(said)
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file left open
-@pytest.mark.skipif(not drawable(), reason="found no WeasyPrint with Pango on this machine")
-def test_a_pdf_is_for_filing_and_the_same_again(plain: Built) -> None:
-    first = pdf(plain.derived, plain.bundle)
-    assert first == pdf(plain.derived, plain.bundle)
-    assert first.startswith(b"%PDF-1.7")
-    text = opened(first)
-    for said in (b"/Outlines", b"/StructTreeRoot", b"pdfaid:part", b"/OutputIntents", b"/Lang"):
+def printing(test: Any) -> Any:
+    """Marks a test that draws."""
+    reason = "found no WeasyPrint with Pango on this machine"
+    left_open = "ignore::pytest.PytestUnraisableExceptionWarning"  # a file of WeasyPrint's own
+    marked = pytest.mark.filterwarnings(left_open)(pytest.mark.slow(test))
+    return pytest.mark.skipif(not drawable(), reason=reason)(marked)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The report of a short run: what is drawn is drawn faster."""
+    return built(Hospitals(("site-01", "site-02"), rounds=1), tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def short(small: Built) -> Derived:
+    """Some of its fields, those that its pictures are made of."""
+    kept = [it for it in small.derived.answers if it.field.id.startswith(("a4.2", "a4.3"))]
+    return replace(small.derived, answers=tuple(kept))
+
+
+@pytest.fixture(scope="module")
+def carrying(small: Built, short: Derived) -> bytes:
+    """Its PDF, with the evidence inside."""
+    return pdf(short, small.bundle)
+
+
+def expect_for_filing(content: bytes, part: bytes) -> None:
+    text = opened(content)
+    assert text.startswith(b"%PDF-1.7")
+    for said in (b"/Outlines", b"/StructTreeRoot", b"/OutputIntents", b"/Lang"):
         assert said in text, said
-    for absent in (b"/EmbeddedFile", b"/URI", b"/JavaScript", b"/Launch"):
+    assert re.search(rb'pdfaid:part(>|=")' + part, text)
+    for absent in (b"/URI", b"/JavaScript", b"/Launch"):
         assert absent not in text, absent
+
+
+@printing
+def test_a_pdf_is_for_filing_and_the_same_again(
+    small: Built, short: Derived, carrying: bytes
+) -> None:
+    expect_for_filing(carrying, b"3")
+    assert attached(carrying) == small.bundle
+    assert same_pdf("report.pdf", carrying, short, small.bundle)
+
+
+@printing
+def test_a_pdf_without_attachment_for_those_who_refuse_one(small: Built, short: Derived) -> None:
+    bare = pdf(short, small.bundle, carry=False)
+    expect_for_filing(bare, b"2")
+    assert b"/EmbeddedFile" not in opened(bare)
+    assert attached(bare) is None
+
+
+@printing
+def test_other_bytes_refute_nothing(carrying: bytes) -> None:
+    """With other fonts or another Pango the same report has other bytes."""
+    with pytest.raises(CannotTell, match=r"other bytes, by WeasyPrint [0-9.]+, than WeasyPrint"):
+        compared("report.pdf", carrying + b"\n", carrying)
+
+
+def pdf_with(*files: bytes, length: int | None = None) -> bytes:
+    """The part of a PDF that attachments are in, as WeasyPrint writes them."""
+    told = b"%PDF-1.7\n"
+    for number, file in enumerate(files, 1):
+        packed = zlib.compress(file)
+        size = len(packed) if length is None else length
+        told += b"%d 0 obj\n<</Type /EmbeddedFile/Subtype /application#2fjson" % number
+        told += b"/Filter /FlateDecode/Length %d>>\nstream\n%b\nendstream\n" % (size, packed)
+    return told
+
+
+def test_a_pdf_is_checked_by_the_evidence_that_it_carries(
+    plain: Built,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where nothing can draw it again the evidence is checked, and of the pages nothing is said."""
+    monkeypatch.setitem(sys.modules, "weasyprint", None)
+    path = tmp_path / "report.pdf"
+    path.write_bytes(pdf_with(plain.bundle))
+    assert main(["report", "verify", str(path)]) == 3
+    said = capsys.readouterr().out
+    assert "CONSISTENT   statements" in said
+    assert "CANNOT TELL  paper          report.pdf: found no WeasyPrint here" in said
+    assert "read index.html" in said
+    alone = judge(path)  # as the verifier alone has it
+    assert [one.name for one in alone.findings if one.verdict == "CANNOT TELL"] == ["paper"]
+    forged = json.loads(plain.bundle)
+    forged["statements"][0]["text"] = "It heals."
+    path.write_bytes(pdf_with(canonical(forged)))
+    assert judge(path).verdict == "REFUTED"
+    assert main(["report", "verify", str(path)]) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pdf_with(b"{}", b"{}"),
+        pdf_with(b"{}", length=3),
+        pdf_with(b"{}").replace(b"/Filter /FlateDecode", b""),
+        pdf_with(b"{}").replace(b"stream\nx", b"stream\n?"),
+    ],
+)
+def test_an_attachment_that_cannot_be_read_here(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(CannotTell, match="attachment"):
+        attached(content)
+    (tmp_path / "report.pdf").write_bytes(content)
+    assert judge(tmp_path / "report.pdf").verdict == "CANNOT TELL"
+
+
+def test_an_attachment_is_found() -> None:
+    assert attached(pdf_with(b"{}")) == b"{}"
+    assert attached(b"%PDF-1.7\n") is None
 
 
 def test_without_weasyprint_it_says_what_to_install(

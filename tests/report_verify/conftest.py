@@ -15,7 +15,7 @@ from fedkd.report.verify.judging import Judgement, judge
 TINY = [
     "data=digits", "data.records=60", "data.test_size=20", "query.size=8", "rounds=2",
     "clients.count=3", "clients.models=[logistic]", "training.local_epochs=1",
-    "training.lesson_epochs=1", "student.model=logistic", "student.epochs=1",
+    "training.lesson_epochs=1", "student.model=logistic", "student.epochs=1", "report=false",
 ]  # fmt: skip
 
 
@@ -38,17 +38,26 @@ Forge = Callable[[Callable[[dict[str, Any]], object]], Judgement]
 
 
 @pytest.fixture
-def forged(run: Path) -> Forge:
-    """What becomes of the evidence once it was changed, and written again as it should be."""
+def forged_in() -> Callable[[Path], Forge]:
+    """What becomes of a run's evidence once it was changed, and written again as it should be."""
 
-    def forge(change: Callable[[dict[str, Any]], object]) -> Judgement:
-        path = run / "report" / "evidence.json"
-        told = json.loads(path.read_bytes())
-        change(told)
-        path.write_bytes(canonical(told))
-        return judge(path)
+    def forge_in(run: Path) -> Forge:
+        def forge(change: Callable[[dict[str, Any]], object]) -> Judgement:
+            path = run / "report" / "evidence.json"
+            told = json.loads(path.read_bytes())
+            change(told)
+            path.write_bytes(canonical(told))
+            return judge(path)
 
-    return forge
+        return forge
+
+    return forge_in
+
+
+@pytest.fixture
+def forged(run: Path, forged_in: Callable[[Path], Forge]) -> Forge:
+    """The same, of a copy of the run."""
+    return forged_in(run)
 
 
 def refutations(found: Judgement) -> str:

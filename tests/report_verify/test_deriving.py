@@ -28,12 +28,14 @@ def test_every_field_of_the_catalogue_appears_once_with_a_status(run: Path) -> N
 
 
 def test_every_rule_of_the_catalogue_can_be_read() -> None:
-    known = {"say", "each", "with", "status", "about", "may_be_empty"}
+    known = {"say", "each", "with", "status", "about", "may_be_empty", "figures", "tag", "unless"}
     for field in catalogue().fields:
         assert catalogue().chapter(field)
         for rule in field.rules:
             assert set(rule) <= known, field.id
             assert rule.get("status", "COMPUTED") in ("COMPUTED", "RECORDED")
+            if "unless" in rule:
+                assert rule["unless"] == "attacked" or "{" not in rule["say"], field.id
 
 
 def test_a_simulation_leaves_legal_fields_open(run: Path) -> None:

@@ -70,7 +70,11 @@ def test_a_bundle_in_a_report_verifies_and_an_edited_one_does_not(
     bundle, out = disclosed(site, tmp_path), tmp_path / "report"
     told = ["report", "build", str(run), "--with", str(bundle), "--out", str(out)]
     assert main(told) == 0
-    assert judge(out / "evidence.json").verdict in ("CONSISTENT", "CANNOT TELL")
+    # What is in bands is that, and what is kept is withheld: neither is an open question.
+    found = judge(out / "evidence.json")
+    assert found.verdict == "CONSISTENT"
+    (lineage,) = [it.why for it in found.findings if it.name == "lineage"]
+    assert "WITHHELD BY site-01" in lineage
     edited = json.loads(bundle.read_bytes())
     opened = edited["log"]["open"]
     key = next(key for key, one in opened.items() if "covered_by_epsilon" in one["body"])
@@ -80,6 +84,21 @@ def test_a_bundle_in_a_report_verifies_and_an_edited_one_does_not(
     bundle.write_bytes(canonical(edited))
     assert main(told) == 1
     assert judge(out / "evidence.json").verdict == "REFUTED"
+
+
+def test_a_data_set_in_bands_is_a_source_by_its_sites_word(
+    run: Path, site: Path, tmp_path: Path
+) -> None:
+    bundle = disclosed(site, tmp_path, ("keep  # train.local", "open  # train.local"))
+    party, log = read_bundle(bundle)
+    built = build(run, {party: log})
+    (said,) = built.derived.answer("a4.2d.provenance").statements
+    assert said.status == "COMPUTED"
+    assert "site-01/digits (as site-01 says), site-02/digits," in said.text
+    (tmp_path / "closed").mkdir()
+    kept, log = read_bundle(disclosed(site, tmp_path / "closed"))
+    (said,) = build(run, {kept: log}).derived.answer("a4.2d.provenance").statements
+    assert (said.status, said.text[:19]) == ("WITHHELD", "WITHHELD BY site-01")
 
 
 @pytest.mark.parametrize(

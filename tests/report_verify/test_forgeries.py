@@ -1,14 +1,19 @@
 """Every forgery of a report is refuted, and the thing that was forged is named."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fedkd.audit.officer import new_key
 from fedkd.audit.verify import canonical
-from fedkd.report.building import build
+from fedkd.cli import main
+from fedkd.report.building import assembled, build
 from fedkd.report.verify.judging import judge
+from tests.report_pages.papers import Hospitals
 from tests.report_verify.conftest import Forge, refutations
 
 
@@ -92,7 +97,8 @@ def test_a_number_in_a_body(forged: Forge, party: str) -> None:
 def test_a_changed_leaf_a_dropped_entry_and_an_added_one(forged: Forge) -> None:
     def leaf(told: dict[str, Any]) -> None:
         leaves = told["logs"]["site-01"]["leaves"]
-        leaves[4] = leaves[4].replace("T1", "T0", 1).replace("T2", "T1", 1)
+        at = leaves[4].index('"ts":"') + len('"ts":"')
+        leaves[4] = leaves[4][:at] + "1" + leaves[4][at + 1 :]  # a thousand years ago
 
     def dropped(told: dict[str, Any]) -> None:
         del told["logs"]["site-01"]["leaves"][-1]
@@ -210,3 +216,257 @@ def test_a_bundle_does_not_name_its_own_run_or_model(run: Path, forged: Forge) -
         before.evidence.run,
         before.evidence.model,
     )
+
+
+# By name: what somebody might do to a report, and what the verifier's own words say of it.
+
+PURPOSE = "a4.1a.purpose"
+Told = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def declared_once(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("declared")
+    run, key = Path(shutil.copytree(finished, folder / "run")), folder / "jane.key"
+    public = new_key(key, "Jane Doe").verifier().text()
+    assert main(["report", "enrol", str(run), "--key", public, "--role", "provider"]) == 0
+    told = ["report", "declare", str(run), PURPOSE, "--text", "It sorts digits."]
+    assert main([*told, "--key", str(key)]) == 0
+    assert main(["report", "build", str(run)]) == 0
+    return run / "report"
+
+
+@pytest.fixture
+def report(declared_once: Path, tmp_path: Path) -> Path:
+    """The folder of a report that is COMPUTED, RECORDED, DECLARED and MISSING in places."""
+    return Path(shutil.copytree(declared_once, tmp_path / "report"))
+
+
+def entry_of(told: Told, party: str, type: str) -> tuple[str, Told]:
+    """The first entry of a type in a log: its index, and what is open of it."""
+    log = told["logs"][party]
+    index = next(i for i, leaf in enumerate(log["leaves"]) if f'"type":"{type}"' in leaf)
+    return str(index), log["open"][str(index)]
+
+
+def of_status(told: Told, status: str) -> Told:
+    return next(one for one in told["statements"] if one["status"] == status)
+
+
+def changed_number(told: Told) -> list[str]:
+    """Another accuracy in a sentence."""
+    one = next(
+        one for one in told["statements"]
+        if one["status"] == "COMPUTED" and any(map(str.isdigit, one["text"]))
+    )  # fmt: skip
+    one["text"] = "".join("9" if it.isdigit() else it for it in one["text"])
+    return [f"statement {one['id']}, text"]
+
+
+def changed_number_in_its_entry(told: Told) -> list[str]:
+    """Another accuracy in the entry that the sentence follows from."""
+    _, opened = entry_of(told, "server", "evaluation.done")
+    opened["body"]["figures"]["student"]["accuracy"] = 0.999
+    return ["log server", "commitment", "statement "]
+
+
+def swapped_texts(told: Told) -> list[str]:
+    """Two sentences change places, each of them true somewhere else."""
+    one, other = (
+        it for it in told["statements"] if it["id"] in ("a4.2a.steps/1", "a4.2g.metrics/1")
+    )
+    one["text"], other["text"] = other["text"], one["text"]
+    return ["statement a4.2a.steps/1, text"]
+
+
+def declared_raised_to_computed(told: Told) -> list[str]:
+    """A person's word is sold as the program's."""
+    one = of_status(told, "DECLARED")
+    one["status"], one["author"] = "COMPUTED", None
+    return [f"statement {one['id']}, status"]
+
+
+def declared_field_raised_to_computed(told: Told) -> list[str]:
+    next(one for one in told["fields"] if one["id"] == PURPOSE)["status"] = "COMPUTED"
+    return [f"field '{PURPOSE}'", "COMPUTED", "DECLARED"]
+
+
+def recorded_raised_to_computed(told: Told) -> list[str]:
+    """A licence that somebody typed is sold as checked."""
+    one = of_status(told, "RECORDED")
+    one["status"] = "COMPUTED"
+    return [f"statement {one['id']}, status"]
+
+
+def anothers_name_under_a_statement(told: Told) -> list[str]:
+    one = of_status(told, "DECLARED")
+    one["author"] = one["author"].replace("Jane Doe", "John Doe")
+    return [f"statement {one['id']}, author"]
+
+
+def anothers_words_under_a_signature(told: Told) -> list[str]:
+    """The statement changed wherever it stands open; the signature stays."""
+    index, opened = entry_of(told, "server", "statement.declared")
+    opened["body"]["text"] = of_status(told, "DECLARED")["text"] = "It heals."
+    return ["log server", f"entry {index}", "commitment", "statement "]
+
+
+def entry_taken_out_of_a_range(told: Told) -> list[str]:
+    """One of the answers is left out, everything behind it moves up."""
+    log = told["logs"]["site-02"]
+    index = int(entry_of(told, "site-02", "release.outputs")[0])
+    del log["leaves"][index]
+    log["open"] = {
+        str(int(key) - (int(key) > index)): it
+        for key, it in log["open"].items()
+        if int(key) != index
+    }
+    return ["log site-02", "entries", "as signed"]
+
+
+def dropped_site(told: Told) -> list[str]:
+    """A hospital that did badly never took part: log and sentences are gone."""
+    del told["logs"]["site-03"]
+    told["statements"] = [
+        one for one in told["statements"] if all(it["log"] != "site-03" for it in one["evidence"])
+    ]
+    return ["statement ", "double entry"]
+
+
+def withheld_instead_of_shown(told: Told) -> list[str]:
+    """An inconvenient body is closed, its sentences stay."""
+    index, _ = entry_of(told, "server", "evaluation.done")
+    del told["logs"]["server"]["open"][index]
+    return ["statement "]
+
+
+def rehearsal_denied(told: Told) -> list[str]:
+    """The first entry of each log says that it is no rehearsal."""
+    for log in told["logs"].values():
+        log["open"]["0"]["body"]["rehearsal"] = False
+    return ["log server", "log site-01", "commitment"]
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        changed_number, changed_number_in_its_entry, swapped_texts, declared_raised_to_computed,
+        declared_field_raised_to_computed, recorded_raised_to_computed,
+        anothers_name_under_a_statement, anothers_words_under_a_signature,
+        entry_taken_out_of_a_range, dropped_site, withheld_instead_of_shown, rehearsal_denied,
+    ],
+)  # fmt: skip
+def test_a_forgery_in_the_evidence(
+    report: Path, forgery: Callable[[Told], list[str]], capsys: Any
+) -> None:
+    path = report / "evidence.json"
+    told = json.loads(path.read_bytes())
+    named = forgery(told)
+    path.write_bytes(canonical(told))
+    assert main(["report", "verify", str(path)]) == 1
+    said = capsys.readouterr().out
+    for words in named:
+        assert any("REFUTED" in line and words in line for line in said.splitlines()) or (
+            words == "double entry" and "CANNOT TELL  double entry" in said
+        ), (words, said)
+
+
+def sentence(content: bytes) -> bytes:
+    return content.replace(b"It sorts digits.", b"It heals people.")
+
+
+def higher_status(content: bytes) -> bytes:
+    return content.replace(b"DECLARED", b"COMPUTED", 1)
+
+
+def without_the_banner(content: bytes) -> bytes:
+    return content.replace(b"SIMULATION, PARTIES FICTIONAL, NOT FOR FILING", b"FOR FILING")
+
+
+def says_no_simulation(content: bytes) -> bytes:
+    return content.replace(b'"simulation":true', b'"simulation":false')
+
+
+def without_a_field(content: bytes) -> bytes:
+    start = content.index(b'<article id="a4.2g.discrimination"')
+    return content[:start] + content[content.index(b"</article>", start) + len(b"</article>") :]
+
+
+def with_a_script(content: bytes) -> bytes:
+    return content.replace(b"</body>", b"<script>document.title = 'conforms'</script></body>")
+
+
+@pytest.mark.parametrize(
+    ("name", "forgery"),
+    [
+        ("index.html", sentence), ("report.md", sentence), ("report.json", sentence),
+        ("index.html", higher_status), ("report.md", higher_status),
+        ("index.html", without_the_banner), ("report.md", without_the_banner),
+        ("model-card.md", without_the_banner), ("report.json", says_no_simulation),
+        ("index.html", without_a_field), ("index.html", with_a_script),
+    ],
+)  # fmt: skip
+def test_a_forgery_in_a_paper(
+    report: Path, name: str, forgery: Callable[[bytes], bytes], capsys: Any
+) -> None:
+    path = report / name
+    content = path.read_bytes()
+    path.write_bytes(forgery(content))
+    assert path.read_bytes() != content
+    for asked in (path, report):
+        assert main(["report", "verify", str(asked)]) == 1
+        said = capsys.readouterr().out
+        assert f"REFUTED      paper          {name}, line" in said, said
+
+
+def test_a_page_with_the_evidence_of_another_report(report: Path, finished: Path) -> None:
+    """The pages of one report around the evidence of another one, which holds by itself."""
+    from base64 import b64encode
+
+    other, own = (folder / "evidence.json" for folder in (finished / "report", report))
+    path = report / "index.html"
+    content = path.read_bytes()
+    inside = b64encode(other.read_bytes())
+    path.write_bytes(content.replace(b64encode(own.read_bytes()), inside))
+    assert inside in path.read_bytes()
+    assert "index.html, line" in refutations(judge(path))
+
+
+def test_another_runs_epsilon(tmp_path: Path) -> None:
+    """A hospital that spent much shows what it spent in another run."""
+    much, little = (
+        json.loads(build(Hospitals(epsilon=epsilon).write(tmp_path / str(epsilon))).bundle)
+        for epsilon in (8.0, 1.0)
+    )
+    index, opened = entry_of(little, "site-01", "budget.opened")
+    told = json.loads(json.dumps(much))
+    told["logs"]["site-01"]["open"][index] = opened
+    forged = refutations(judged(told, tmp_path))
+    assert "log site-01" in forged
+    assert f"entry {index}" in forged or "commitment" in forged
+    # The whole log instead, as that run signed it: the other parties saw another one.
+    told["logs"]["site-01"] = little["logs"]["site-01"]
+    rebuilt = json.loads(assembled(told["logs"]).bundle)
+    found = judged(rebuilt, tmp_path)
+    assert found.verdict == "REFUTED"
+    assert "kept heads" in refutations(found)
+
+
+def test_a_log_that_its_own_key_wrote_anew(tmp_path: Path) -> None:
+    """The server rewrites an entry, signs everything again, and builds an honest report of it."""
+    honest = Hospitals()
+    index = next(row[0] for row in honest.server.rows if row[2] == "evaluation.done")
+    body = json.loads(honest.server.rows[index][6])
+    body["figures"]["student"]["auroc"] = 0.999
+    honest.server = honest.server.rewritten(index, body)
+    built = build(honest.write(tmp_path / "run"))
+    assert any("0.999" in one.text for one in built.derived.statements)
+    found = judged(json.loads(built.bundle), tmp_path)
+    assert found.verdict == "REFUTED"
+    assert "kept heads" in refutations(found)
+
+
+def judged(told: Told, folder: Path) -> Any:
+    path = folder / "evidence.json"
+    path.write_bytes(canonical(told))
+    return judge(path)

@@ -73,4 +73,9 @@ def test_what_changed_between_two_runs_is_said(run: Path, tmp_path: Path, capsys
     changed = {one["field"]: one for one in json.loads(capsys.readouterr().out)}
     assert changed["a4.6.changes"]["before"] == "MISSING"
     assert changed["a4.6.changes"]["after"] in ("RECORDED", "COMPUTED")
-    assert set(changed) == {"a4.6.changes", "a4.1a.version"}
+    # Figures at the threshold that is used are now those of a version, and say of which.
+    figures = {"a4.2g.metrics", "a4.3.capabilities", "a13.3b.accuracy", "a15.1.level"}
+    assert set(changed) == {"a4.6.changes", "a4.1a.version", "nist.measure", *figures}
+    for id in figures:
+        assert any("no version is released" in text for text in changed[id]["gone"])
+        assert any("version 2.0" in text for text in changed[id]["new"])

@@ -14,7 +14,7 @@ from fedkd.federation.durable import read_arrays, write_arrays
 TINY = [
     "data=digits", "data.records=90", "data.test_size=30", "query.size=16", "rounds=2",
     "clients.count=3", "clients.models=[logistic]", "training.local_epochs=1",
-    "training.lesson_epochs=1", "student.model=logistic", "student.epochs=1",
+    "training.lesson_epochs=1", "student.model=logistic", "student.epochs=1", "report=false",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from fedkd.cli import main
 TINY = [
     "data.records=150", "data.test_size=100", "query.size=40", "clients.models=[logistic]",
     "rounds=1", "training.local_epochs=1", "training.lesson_epochs=1",
-    "student.model=logistic", "student.epochs=1",
+    "student.model=logistic", "student.epochs=1", "report=false",
 ]  # fmt: skip
 
 

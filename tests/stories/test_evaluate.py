@@ -28,7 +28,7 @@ from fedkd.wire import Counts, Evaluation, Reason, Refusal, decode, encode, unpa
 TINY = [
     "query.size=16", "rounds=1", "clients.count=3", "clients.models=[logistic]",
     "training.local_epochs=1", "training.lesson_epochs=1", "student.model=logistic",
-    "student.epochs=1", "data.validation=0.4",
+    "student.epochs=1", "data.validation=0.4", "report=false",
 ]  # fmt: skip
 PRIVATE = ["data=breast_cancer", "mechanism=dp_training", "mechanism.steps=5"]
 

@@ -15,6 +15,7 @@ from fedkd.knowledge import BadInput
 from tests.stories.forked import forked, kill_oneself
 
 TINY = [
+    "report=false",
     "data=digits",
     "data.records=150",
     "data.test_size=100",

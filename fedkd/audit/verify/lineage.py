@@ -73,10 +73,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Gap:
-    """What the entry at `place` names and nobody here can tell: a closed body, a missing log."""
+    """What the entry at `place` names and nobody here can tell: a closed body, a missing log.
+
+    `closed` is the entry whose closed body hides it, if that is the reason.
+    """
 
     place: Place
     why: str
+    closed: Place | None = None
 
     def __str__(self) -> str:
         return f"{self.place}: {self.why}"
@@ -114,12 +118,17 @@ def check_lineage(logs: Logs) -> int:
     Raises as `lineage` does, and `CannotTell` where a closed body, or a log that is not here,
     hides what a name stands for; a dangling name elsewhere is found all the same.
     """
-    walk = _Walk(logs)
-    found = walk.back_from(walk.all_of("model.released", STUDENT))
+    found = every_lineage(logs)
     if found.gaps:
         more = f" ({len(found.gaps)} such gaps)" if len(found.gaps) > 1 else ""
         raise CannotTell(f"{found.gaps[0]}{more}")
     return found.followed
+
+
+def every_lineage(logs: Logs) -> Lineage:
+    """The lineage of every student and every released model; `Refuted` as `lineage` raises it."""
+    walk = _Walk(logs)
+    return walk.back_from(walk.all_of("model.released", STUDENT))
 
 
 def open_entries(logs: Logs, party: str, type: str) -> list[OpenEntry]:
@@ -167,7 +176,7 @@ class _Walk:
         for type_ in types:
             for header in self.closed.get((SERVER, type_), []):
                 place = Place(SERVER, header.sequence)
-                self.gaps.add(Gap(place, f"this {type_} is closed or erased"))
+                self.gaps.add(Gap(place, f"this {type_} is closed or erased", place))
         return self._entries_of(types)
 
     def _entries_of(self, types: Sequence[str]) -> list[OpenEntry]:
@@ -242,7 +251,7 @@ class _Walk:
             for header in () if found else self.closed.get((SERVER, PARTITION), []):
                 place = Place(SERVER, header.sequence)
                 why = f"{place}, closed or erased, may say what {named(name)} is part of"
-                self.gaps.add(Gap(entry.place, why))
+                self.gaps.add(Gap(entry.place, why, place))
 
     def _find(self, asker: OpenEntry, wish: Wish) -> OpenEntry | None:
         """The newest entry that is meant; None, and a gap, where that cannot be told."""
@@ -260,8 +269,9 @@ class _Walk:
         ]
         if hidden:
             others = f" or {len(hidden) - 1} more" if len(hidden) > 1 else ""
-            where = f"{Place(wish.party, hidden[0])}{others}"
-            self.gaps.add(Gap(asker.place, f"{wish}: {where}, closed or erased, may have made it"))
+            first = Place(wish.party, hidden[0])
+            why = f"{wish}: {first}{others}, closed or erased, may have made it"
+            self.gaps.add(Gap(asker.place, why, first))
             return None
         if self._is_of_another_run(asker, wish):
             why = f"{wish}: the server's log of run {asker.header.run} is not here"

@@ -50,6 +50,10 @@ def _bench_of(name: str) -> Bench:
         from fedkd.cli.bench.audit import audit
 
         return audit
+    if name == "report":
+        from fedkd.cli.bench.report import report
+
+        return report
     if name == "privacy":
         from fedkd.cli.bench.privacy import privacy
 

@@ -79,6 +79,10 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
         # As in `simulate`: epochs follow from the seconds.
         "seconds": Option(20.0, _within(0.1, 800, float), "seconds from 0.1 to 800"),
     },
+    "report": {
+        "run": Option("", str, "the folder of a run; without it a fresh simulation by default"),
+        "repeats": _whole(3, 1, 1_000),
+    },
     "privacy": {
         "parts": Option(
             ["utility", "leakage", "speed"],

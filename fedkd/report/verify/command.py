@@ -18,7 +18,7 @@ from fedkd.audit.verify.auditor import (
 from fedkd.audit.verify.bundle import CONSISTENT, VERIFIED
 from fedkd.audit.verify.command import CODES, USED_WRONGLY, commands_of, plain, run
 from fedkd.audit.verify.policies import MOST_POLICY_BYTES
-from fedkd.report.verify.judging import Judgement, judge
+from fedkd.report.verify.judging import Judgement, SamePaper, judge
 
 FORMAT: Final = 1
 _MEANS: Final[Mapping[str, str]] = {
@@ -58,15 +58,26 @@ def _policy(path: Path) -> TrustPolicy:
         raise UsedWrongly(str(error), "a policy, or a folder of them") from None
 
 
-def verify(path: Path, *, policy: Path | None, seen: Path | None, as_json: bool) -> int:
-    """Prints what becomes of the report in `path`, a file or a folder; returns the exit code."""
+def verify(
+    path: Path,
+    *,
+    policy: Path | None,
+    seen: Path | None,
+    as_json: bool,
+    others: Mapping[str, SamePaper] | None = None,
+) -> int:
+    """Prints what becomes of the report in `path`, a file or a folder; returns the exit code.
+
+    `others` compare papers that are not drawn here, by the end of their name.
+    """
     try:
         file = _file(path)
         for given, what in ((policy, "a policy"), (seen, "checkpoints")):
             if given is not None:
                 _expect_own(given, file, what)
         kept = kept_checkpoints(Asked(file, None, seen), {})
-        found = judge(file, None if policy is None else OwnPolicies(policy), kept)
+        own = None if policy is None else OwnPolicies(policy)
+        found = judge(file, own, kept, others=others, beside=path.is_dir())
     except UsedWrongly as error:
         print(f"error: {plain(str(error))}", file=sys.stderr)
         return USED_WRONGLY
@@ -127,7 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The verifier by itself: logs, proofs and reports."""
     parser, commands = commands_of("verify | proof | report")
     one = commands.add_parser("report", help="every statement of a report", allow_abbrev=False)
-    one.add_argument("path", type=Path, help="index.html, evidence.json, or their folder")
+    one.add_argument(
+        "path", type=Path, help="index.html, report.pdf, evidence.json, or their folder"
+    )
     one.add_argument("--policy", type=Path, help="your own policy, or a folder of them")
     one.add_argument("--seen", type=Path, help="a folder with *.checkpoint files kept earlier")
     one.add_argument("--json", action="store_true", help="print JSON")

@@ -1,6 +1,9 @@
 """What persons declared: each statement signed with a key that was enrolled before."""
 
+import base64
+import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,10 +12,39 @@ from fedkd.audit.verify import Envelope, Refuted, VerifierKey, ed25519_check
 from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.refusals import ODD
 from fedkd.audit.verify.spellings import shown
+from fedkd.report.verify.digests import digest
 from fedkd.report.verify.evidence import Evidence, Told
 
 STATEMENT: Final = "application/vnd.fedkd.statement+json"
-"""The type of what is signed: canonical JSON with field, text, name, role, date, and the run."""
+"""The type of what is signed: canonical JSON with field, text, name, role, date, and the run.
+
+With a detached signature also `signature`: `file`, `bytes` and `digest`; the entry's own `artefact`
+holds the file in base64.
+"""
+SIGNED: Final = "signed-"
+"""How the files of a detached signature begin: what was signed, and the signature."""
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+"""What may stand in the name of a file."""
+_PKCS7: Final = (b"\x30", b"-----BEGIN PKCS7", b"-----BEGIN CMS")
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """An electronic signature of the person's own over `text_to_sign`, as it was handed in.
+
+    It is not checked here: who made it, and whether its certificates hold, is for the reader.
+    """
+
+    file: str
+    content: bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """What the statement says of it: the name of the file, its bytes, their digest."""
+        return {
+            "file": self.file,
+            "bytes": len(self.content),
+            "digest": digest(self.content),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +57,50 @@ class Declared:
     name: str
     role: str
     date: str
+    run: str
+    detached: Detached | None = None
+
+    @property
+    def author(self) -> str:
+        """Who says so and when; and that a signature lies beside it, which says nothing here."""
+        said = f"{self.name}, {self.role}, on {self.date}"
+        if self.detached is None:
+            return said
+        return (
+            f"{said}; carries a detached signature of {len(self.detached.content):,} bytes "
+            f"({self.detached.file}, {digest(self.detached.content)}), not checked by this program"
+        )
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The signature with the bytes that it was asked for, for whoever checks it; by name."""
+        if self.detached is None or _PLAIN.fullmatch(self.field) is None:
+            return {}
+        name = f"{SIGNED}{self.field}-{self.index}"
+        kind = "p7s" if self.detached.content.startswith(_PKCS7) else "sig"
+        return {
+            f"{name}.txt": text_to_sign(self.run, self.field, self.text),
+            f"{name}.{kind}": self.detached.content,
+        }
+
+
+def text_to_sign(run: str, field: str, text: str) -> bytes:
+    """The bytes that a person's detached signature is over: of which run and field, and the text.
+
+    The text comes last, whatever lines it has.
+    """
+    return f"fedkd statement v1\nrun: {run}\nfield: {field}\n\n{text}\n".encode()
+
+
+def signed_files(evidence: Evidence) -> dict[str, bytes]:
+    """The files of all detached signatures, by name."""
+    said, _ = declarations(evidence)
+    return {
+        name: content
+        for those in said.values()
+        for one in those
+        for name, content in one.files.items()
+    }
 
 
 def declarations(evidence: Evidence) -> tuple[dict[str, tuple[Declared, ...]], list[str]]:
@@ -69,4 +145,24 @@ def _checked(entry: Told, persons: Mapping[str, VerifierKey], run: str) -> Decla
         raise Refuted("statement", "another shape", ", ".join(fields))
     if told["run"] != run or told["field"] != body.get("field"):
         raise Refuted("statement", f"one about {told['field']} of run {told['run']}", "this one")
-    return Declared(entry.index, *(told[one] for one in fields[:-1]))
+    detached = _detached(told.get("signature"), body.get("artefact"))
+    index, said = entry.index, {one: told[one] for one in fields}
+    return Declared(index=index, detached=detached, **said)
+
+
+def _detached(said: Any, artefact: Any) -> Detached | None:
+    """The signature's file, if it is the one that the statement names."""
+    if said is None and artefact is None:
+        return None
+    if not isinstance(said, dict) or not isinstance(artefact, str):
+        there = "a statement that names none" if said is None else "no file"
+        raise Refuted("detached signature", there, "the file that the statement names")
+    try:
+        content = base64.b64decode(artefact, validate=True)
+    except (binascii.Error, ValueError):
+        raise Refuted("detached signature", "a file that is no base64", "base64") from None
+    found = Detached(str(said.get("file")), content)
+    if found.to_json() != said:
+        expected = shown(str(said.get("digest")))
+        raise Refuted("detached signature", f"a file {digest(content)}", f"{expected}, as signed")
+    return found

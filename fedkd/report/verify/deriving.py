@@ -5,7 +5,7 @@ sentence, its values, its status and the entries behind it follow from the evide
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from fedkd.audit.verify.bundle import CANNOT_TELL
 from fedkd.report.verify.catalogue import Catalogue, Field
 from fedkd.report.verify.declared import Declared, declarations
 from fedkd.report.verify.evidence import Evidence, Told
+from fedkd.report.verify.shares import released, rows
 from fedkd.report.verify.values import Absent, KeptBack, computed, matches, pointed, spelled
 
 COMPUTED: Final = "COMPUTED"
@@ -116,17 +117,34 @@ def _answered(
     if field.legal and simulation:
         why = f"a simulation: its parties are fictional; in a deployment {field.asks} supplies it"
         return Answered(field, MISSING, (), why)
-    made = [one for rule in field.rules for one in _made(evidence, field, rule)]
+    made = _all_made(evidence, field)
     for one in said:
-        author = f"{one.name}, {one.role}, on {one.date}"
         place = Place(SERVER, one.index)
-        made.append(Statement("", field.id, one.text, DECLARED, (place,), author=author))
+        made.append(Statement("", field.id, one.text, DECLARED, (place,), author=one.author))
     statements = [
         replace(one, id=f"{field.id}/{number}", doubt=_doubt(evidence, one))
         for number, one in enumerate(made, 1)
     ]
     status = _status(evidence, field, statements)
     return Answered(field, status, tuple(statements), _why(evidence, field, status, statements))
+
+
+def _all_made(evidence: Evidence, field: Field) -> list[Statement]:
+    """The statements of all rules; where those of a tag say nothing, what is missing is said."""
+    made: list[Statement] = []
+    answered: set[str] = set()
+    for rule in field.rules:
+        if "unless" in rule:
+            if rule["unless"] not in answered:
+                made.append(Statement("", field.id, rule["say"], MISSING, ()))
+            continue
+        kept_back = {(one.text, one.evidence) for one in made if one.status == WITHHELD}
+        said = list(_made(evidence, field, rule))
+        said = [one for one in said if (one.text, one.evidence) not in kept_back]
+        if said and "tag" in rule:
+            answered.add(rule["tag"])
+        made += said
+    return made
 
 
 def _doubt(evidence: Evidence, statement: Statement) -> str | None:
@@ -170,6 +188,9 @@ def _why(evidence: Evidence, field: Field, status: str, statements: list[Stateme
 def _made(evidence: Evidence, field: Field, rule: Mapping[str, Any]) -> Iterator[Statement]:
     """The statements of one rule: one in all, or one for each entry, or for each item of one."""
     status = rule.get("status", COMPUTED)
+    if "figures" in rule:
+        yield from _figures(evidence, field, rule, status)
+        return
     each = rule.get("each")
     if each is None:
         yield from _said(evidence, field, rule, status, None, None, None)
@@ -188,7 +209,10 @@ def _made(evidence: Evidence, field: Field, rule: Mapping[str, Any]) -> Iterator
         if not matches(entry, each.get("where", {})):
             continue
         for key, item in _items(entry, each.get("over")):
-            yield from _said(evidence, field, rule, status, entry, key, item)
+            said = list(_said(evidence, field, rule, status, entry, key, item))
+            yield from said
+            if said and each.get("once"):
+                return
     for party, count in sorted(closed.items()):
         what = "entry" if count == 1 else "entries"
         text = f"WITHHELD BY {party}: {count} {what} of type {each['type']}"
@@ -198,6 +222,25 @@ def _made(evidence: Evidence, field: Field, rule: Mapping[str, Any]) -> Iterator
             if entry.party == party and entry.body is None
         )
         yield Statement("", field.id, text, WITHHELD, places)
+
+
+def _figures(
+    evidence: Evidence, field: Field, rule: Mapping[str, Any], status: str
+) -> Iterator[Statement]:
+    """A statement for each row of shares of the kinds that the rule names."""
+    version = released(evidence)
+    more = [version.entry] if version.entry is not None else []
+    for row in rows(evidence):
+        if row.kind in rule["figures"]:
+            item = {
+                "name": row.name,
+                "data": row.data,
+                "at": row.at,
+                "shares": row.told(),
+                "intervals": row.intervals,
+                "version": version.named,
+            }
+            yield from _said(evidence, field, rule, status, row.entry, None, item, more)
 
 
 def _items(entry: Told, over: str | None) -> Iterator[tuple[Any, Any]]:
@@ -222,12 +265,14 @@ def _said(
     entry: Told | None,
     key: Any,
     item: Any,
+    more: Sequence[Told] = (),
 ) -> Iterator[Statement]:
-    places = [] if entry is None else [Place(entry.party, entry.index)]
+    behind = more if entry is None else (entry, *more)
+    places = [Place(one.party, one.index) for one in behind]
 
     def filled(match: re.Match[str]) -> str:
-        value, behind = _value(evidence, rule, match[1], entry, key, item)
-        places.extend(Place(one.party, one.index) for one in behind)
+        value, seen = _value(evidence, rule, match[1], entry, key, item)
+        places.extend(Place(one.party, one.index) for one in seen)
         return spelled(value, match[2] or "")
 
     try:

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from fedkd.audit.verify import Refuted
 from fedkd.audit.verify.canonical import canonical
+from fedkd.report.verify.attached import attached
 from fedkd.report.verify.cards import data_sheets, model_card
+from fedkd.report.verify.declared import SIGNED, signed_files
 from fedkd.report.verify.deriving import Derived
 from fedkd.report.verify.markdown import markdown
 from fedkd.report.verify.page import embedded, page
@@ -64,6 +66,8 @@ def drawn(name: str, derived: Derived, bundle: bytes) -> bytes | None:
     if name.startswith(SHEET):
         found = data_sheets(derived).get(name)
         return None if found is None else found.encode()
+    if name.startswith(SIGNED):
+        return signed_files(derived.evidence).get(name)
     for known, draw in _DRAWN.items():
         if name == known or name.endswith(f".{known.rpartition('.')[2]}"):
             return draw(derived, bundle)
@@ -72,11 +76,13 @@ def drawn(name: str, derived: Derived, bundle: bytes) -> bytes | None:
 
 def names(derived: Derived) -> tuple[str, ...]:
     """The files of a report that are drawn of its evidence."""
-    return (*_DRAWN, CARD, *data_sheets(derived))
+    return (*_DRAWN, CARD, *data_sheets(derived), *signed_files(derived.evidence))
 
 
 def evidence_in(name: str, content: bytes) -> bytes | None:
     """The evidence that a file carries: all of it, or what a page holds inside; None if none."""
+    if name.endswith(".pdf"):
+        return attached(content)
     if name.endswith(".html"):
         found = embedded(content)
         if found is None:

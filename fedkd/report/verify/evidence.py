@@ -54,7 +54,8 @@ class Book:
     """One party's log in the evidence: what it says, and whether that can be believed.
 
     `error` says why it cannot; then `log` is None. `cosigned` is the size that enough cosigners
-    signed, 0 where none.
+    signed, 0 where none, by the policy of whoever reads; `beyond` is how many entries lie beyond
+    the one that enough signed by the log's own policy, None where that asks for no cosigners.
     """
 
     party: str
@@ -63,6 +64,7 @@ class Book:
     log: CheckedLog | None
     cosigned: int
     quorum: str
+    beyond: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def _book(party: str, told: Any, policy: TrustPolicy | None) -> Book:
         return Book(party, (), _named(party, error), None, 0, "")
     try:
         log, cosigned, quorum = _checked(party, told, policy)
-        return Book(party, entries, None, log, cosigned, quorum)
+        return Book(party, entries, None, log, cosigned, quorum, _beyond(log, told))
     except ODD as error:
         return Book(party, entries, _named(party, error), None, 0, "")
 
@@ -252,6 +254,14 @@ def _quorum(told: Mapping[str, Any], policy: TrustPolicy | None, tree: Tree) -> 
         raise Refuted("entries", "another history", found)
     by = policy.witnessed(note).cosigned
     return checkpoint.size, f"cosigned to entry {checkpoint.size} of {tree.size} by {len(by)}"
+
+
+def _beyond(log: CheckedLog, told: Mapping[str, Any]) -> int | None:
+    """By the log's own policy, whoever reads: a paper is drawn from it, and must stay the same."""
+    if log.policy is None or not log.policy.needs_cosigners:
+        return None
+    size, _ = _quorum(told, log.policy, log.tree)
+    return log.tree.size - size
 
 
 def _seen(text: str) -> SeenHead:

@@ -14,10 +14,10 @@ from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.lineage import card_of, stated
 from fedkd.audit.verify.refusals import ODD
 from fedkd.report.verify.evidence import Evidence, Told
+from fedkd.report.verify.origins import told_in_bands
+from fedkd.report.verify.shares import Interval, wilson
 from fedkd.report.verify.values import Absent, KeptBack, computed, pointed
 
-_Z: Final = 1.959964
-"""The normal quantile of 0.975."""
 REPRODUCIBLE: Final = "reproducible, not private"
 
 
@@ -76,14 +76,6 @@ class Privacy(NamedTuple):
         return stated(self.entry.body or {}, key)
 
 
-class Interval(NamedTuple):
-    """The 95 % interval of a share, after Wilson (1927), and the number of records behind it."""
-
-    low: float
-    high: float
-    of: int
-
-
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The newest examination: figures of the student and of each hospital's model."""
@@ -110,14 +102,6 @@ class Traffic(NamedTuple):
     entries: tuple[Told, ...]
 
 
-def wilson(share: float, of: int) -> Interval:
-    """The interval of a share of `of` independent records (Wilson, 1927), at 95 %."""
-    square = _Z * _Z
-    middle = (share + square / (2 * of)) / (1 + square / of)
-    half = _Z / (1 + square / of) * math.sqrt(share * (1 - share) / of + square / (4 * of * of))
-    return Interval(max(0.0, middle - half), min(1.0, middle + half), of)
-
-
 def data_sets(evidence: Evidence) -> list[DataSet]:
     """Every data set as it was registered last, the hospitals' first."""
     newest: dict[tuple[str, str], DataSet] = {}
@@ -141,13 +125,8 @@ def _registered(evidence: Evidence) -> Iterator[tuple[Told, Mapping[str, Any]]]:
 
 def _in_bands(evidence: Evidence) -> Iterator[tuple[Told, Mapping[str, Any]]]:
     """Data sets whose registration stays at home, as their sites tell of them: counts in bands."""
-    for entry in evidence.told("data.assessed"):
-        body = entry.body or {}
-        about, value = body.get("about"), body.get("value")
-        if not isinstance(about, Mapping) or not isinstance(value, Mapping):
-            continue
-        if about.get("type") == "dataset.registered":
-            yield entry, value
+    for _, entry, value in told_in_bands(evidence, "dataset.registered"):
+        yield entry, value
 
 
 def _count(count: int | str) -> str:
@@ -212,7 +191,15 @@ def mechanisms(evidence: Evidence, party: str) -> list[str]:
 
 
 def evaluation(evidence: Evidence) -> Evaluation | None:
-    """The newest examination of the student that the report is about; None where there is none."""
+    """The newest examination of the student that the report is about; None where there is none.
+
+    One that tells an accuracy comes before one that tells none, as a question to hospitals does.
+    """
+    found = list(_evaluations(evidence))
+    return next((one for one in found if "accuracy" in one.student), found[0] if found else None)
+
+
+def _evaluations(evidence: Evidence) -> Iterator[Evaluation]:
     for entry in reversed(evidence.told("evaluation.done", SERVER)):
         body = entry.body
         if body is None or evidence.model not in (None, body.get("model")):
@@ -225,14 +212,13 @@ def evaluation(evidence: Evidence) -> Evaluation | None:
         clients = figures.get("clients")
         listed = clients if isinstance(clients, list) else []
         rows = [one for one in listed if isinstance(one, Mapping)]
-        return Evaluation(
+        yield Evaluation(
             entry,
             on,
             tests[-1] if tests else None,
             _figures(figures["student"]),
             tuple((stated(one, "site"), stated(one, "model"), _figures(one)) for one in rows),
         )
-    return None
 
 
 def _figures(told: Mapping[str, Any]) -> Mapping[str, float]:

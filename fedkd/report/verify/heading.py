@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from fedkd.report.verify.deriving import Derived
-from fedkd.report.verify.glance import rehearsed
+from fedkd.report.verify.glance import rehearsed, setting, settings
 from fedkd.report.verify.values import NOT_STATED
 
 NOT_FOR_FILING: Final = "SIMULATION, PARTIES FICTIONAL, NOT FOR FILING"
@@ -48,6 +48,19 @@ def with_known_noise(derived: Derived) -> list[str]:
     return [it for it in sites if it not in open_ones and rehearsed(derived.evidence, it)]
 
 
+def without_mechanism(derived: Derived) -> str:
+    """That the run had no mechanism, where no open budget in these logs says so."""
+    entry, config = settings(derived.evidence)
+    if entry is None or not_private(derived):
+        return ""
+    if setting(config, "choices/mechanism") != "none":
+        return ""
+    return (
+        "NOT PRIVATE: the run used no privacy mechanism (mechanism=none), and nothing bounds what "
+        "answers tell about a patient"
+    )
+
+
 def warnings(derived: Derived) -> list[str]:
     """The lines that nobody may overlook, the worst first."""
     lines = [
@@ -56,6 +69,8 @@ def warnings(derived: Derived) -> list[str]:
     ]
     if derived.simulation:
         lines.append(NOT_FOR_FILING)
+    if unprotected := without_mechanism(derived):
+        lines.append(unprotected)
     if sites := not_private(derived):
         where = names(sites, derived.evidence.sites)
         lines.append(
@@ -75,6 +90,24 @@ def unsupported(derived: Derived, party: str) -> str:
     """What is put behind a figure out of a log that does not hold; nothing behind others."""
     book = derived.evidence.books.get(party)
     return " NOT SUPPORTED" if book is None or book.log is None else ""
+
+
+def not_cosigned(derived: Derived) -> list[str]:
+    """Of whom how many entries lie beyond the head that enough others signed; for a reader."""
+    lines: list[str] = []
+    for party, book in sorted(derived.evidence.books.items()):
+        if book.beyond:
+            are = "entry is" if book.beyond == 1 else "entries are"
+            lines.append(
+                f"{party}: the last {book.beyond:,} of {len(book.entries):,} {are} not cosigned; "
+                "nobody but its keeper vouches for that yet"
+                if book.beyond < len(book.entries)
+                else f"{party}: none of {len(book.entries):,} entries is cosigned by enough others"
+            )
+        elif book.log is not None and book.beyond is None:
+            lines.append(f"{party}: its policy asks for no cosigners; whoever has its key can "
+                         "write it anew")  # fmt: skip
+    return lines
 
 
 def standing(derived: Derived) -> str:

@@ -22,12 +22,15 @@ from fedkd.audit.verify.refusals import ODD
 from fedkd.audit.verify.spellings import shown
 from fedkd.report.verify.catalogue import catalogue
 from fedkd.report.verify.deriving import Derived, derive
-from fedkd.report.verify.drawing import drawn, evidence_in
+from fedkd.report.verify.drawing import EVIDENCE, drawn, evidence_in, names
 from fedkd.report.verify.evidence import Evidence, read_evidence
+from fedkd.report.verify.origins import followed
 
 MOST_BYTES: Final = 1 << 28
 KeptNotes: TypeAlias = tuple[Mapping[str, Sequence[Kept]], Mapping[str, str]]
 """Checkpoints by origin, and by file why one cannot be read."""
+SamePaper: TypeAlias = Callable[[str, bytes, Derived, bytes], str]
+"""(name, paper, what was derived, evidence) -> what was found; `Refuted` or `CannotTell` else."""
 
 
 class Judgement(NamedTuple):
@@ -39,21 +42,28 @@ class Judgement(NamedTuple):
 
 
 def judge(
-    path: Path, policies: Mapping[str, TrustPolicy] | None = None, kept: KeptNotes = ({}, {})
+    path: Path,
+    policies: Mapping[str, TrustPolicy] | None = None,
+    kept: KeptNotes = ({}, {}),
+    *,
+    others: Mapping[str, SamePaper] | None = None,
+    beside: bool = False,
 ) -> Judgement:
     """What becomes of a report, a file of it: evidence.json, report.json, report.md, index.html.
 
-    `kept` are checkpoints that the auditor kept earlier, which the logs must go on from.
+    `kept` are checkpoints that the auditor kept earlier, which the logs must go on from. `others`
+    compare papers that are not drawn here, by the end of their name. With `beside` the papers that
+    lie beside the evidence are compared too.
     Raises `OSError` where the file cannot be read.
     """
     content = _read(path)
     try:
         bundle, paper = evidence_in(path.name, content), content
         if bundle is None:
-            beside = path.with_name("evidence.json")
-            if not beside.is_file():
-                raise CannotTell(f"{shown(path.name)}: found no evidence.json beside it")
-            bundle = _read(beside)
+            near = path.with_name(EVIDENCE)
+            if not near.is_file():
+                raise CannotTell(f"{shown(path.name)}: found no {EVIDENCE} beside it")
+            bundle = _read(near)
         evidence = read_evidence(bundle, policies)
         derived = derive(evidence, catalogue())
     except ODD as error:
@@ -65,8 +75,14 @@ def judge(
         *_statements(derived),
     ]
     findings += _kept(evidence, kept)
-    if path.name != "evidence.json":
-        findings.append(_checked("paper", lambda: _same_paper(path.name, paper, derived, bundle)))
+    if path.name != EVIDENCE:
+        same = (others or {}).get(path.suffix, _same_paper)
+        findings.append(_checked("paper", lambda: same(path.name, paper, derived, bundle)))
+    for near in map(path.with_name, names(derived) if beside else ()):
+        if near != path and near.is_file():
+            content = _read(near)
+            check = partial(_same_paper, near.name, content, derived, bundle)
+            findings.append(_checked("paper", check))
     return _ended(findings, policies, derived)
 
 
@@ -125,7 +141,11 @@ def _together(evidence: Evidence) -> Iterator[Finding]:
         return f"parties hold {count} heads of other logs, which go on from them"
 
     yield _checked("kept heads", heads)
-    yield from agreements(logs)
+    for finding in agreements(logs):
+        if finding.name == "lineage" and finding.verdict == CANNOT_TELL:
+            yield _checked("lineage", lambda: followed(evidence))
+        else:
+            yield finding
 
 
 def _kept(evidence: Evidence, kept: KeptNotes) -> Iterator[Finding]:

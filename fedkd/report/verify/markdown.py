@@ -5,10 +5,19 @@ from collections.abc import Iterator
 from fedkd.report.verify.deriving import Answered, Derived, Statement
 from fedkd.report.verify.evidence import Told
 from fedkd.report.verify.glance import data_sets, evaluation, mechanisms, privacy
-from fedkd.report.verify.heading import MEANINGS, names, standing, title, unsupported, warnings
+from fedkd.report.verify.heading import (
+    MEANINGS,
+    names,
+    not_cosigned,
+    standing,
+    title,
+    unsupported,
+    warnings,
+)
 from fedkd.report.verify.page_fields import roles
 from fedkd.report.verify.page_minute import grouped
 from fedkd.report.verify.picture_charts import told, told_epsilon, told_interval
+from fedkd.report.verify.picture_quality import not_measured, ordered, told_row, used
 from fedkd.report.verify.plain import marked_down as text
 
 _PLACES = 4
@@ -55,6 +64,7 @@ def minute(derived: Derived) -> list[str]:
         *_privacy(derived),
         *_quality(derived),
         *_open(derived),
+        *(f"- **Not confirmed by others**: {text(line)}" for line in not_cosigned(derived)),
     ]
 
 
@@ -113,6 +123,13 @@ def _quality(derived: Derived) -> Iterator[str]:
     said = f"accuracy {told(has.get('accuracy'))} (95 % interval {interval})"
     said += f", AUROC {told(has.get('auroc'))}, calibration error {told(has.get('ece'))}"
     yield f"- **Student**: {said} ({place(found.entry)}){unsupported(derived, found.entry.party)}"
+    yield f"- **At the threshold that is used**: {text(used(derived))}"
+    for row in (one for one in ordered(derived) if one.in_short):
+        yield f"  - {text(told_row(row))}, on {text(row.data)} ({place(row.entry)})"
+    for missing in not_measured(derived):
+        yield f"  - **MISSING** {text(missing)}"
+    if found.clients:
+        yield "- **Each hospital's own model**, on the same test set"
     for site, model, own in found.clients:
         now = own.get("accuracy")
         shown = f"accuracy {told(now)} (95 % interval {told_interval(found.interval(now))})"

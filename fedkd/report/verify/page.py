@@ -17,6 +17,7 @@ from fedkd.report.verify.page_entries import logs
 from fedkd.report.verify.page_fields import chapters, coverage, field_sections, supply
 from fedkd.report.verify.page_minute import minute
 from fedkd.report.verify.page_parts import (
+    Chart,
     Html,
     badge,
     details,
@@ -27,7 +28,7 @@ from fedkd.report.verify.page_parts import (
     table,
     words,
 )
-from fedkd.report.verify.picture_charts import Chart, charts
+from fedkd.report.verify.picture_charts import charts
 from fedkd.report.verify.picture_lineage import lineage_chart
 from fedkd.report.verify.plain import escaped
 
@@ -206,7 +207,10 @@ def _pictures(derived: Derived) -> Html:
 
 def _figure(chart: Chart) -> Html:
     notes = [
-        element("p", one) if not str(one).startswith("<details") else one for one in chart.notes
+        one
+        if str(one).startswith(("<details", "<p")) and isinstance(one, Html)
+        else element("p", one)
+        for one in chart.notes
     ]
     caption = element("figcaption", element("h3", chart.drawing.title), id=f"{chart.id}-c")
     return element(

@@ -52,12 +52,17 @@ def _book(evidence: Evidence, book: Book, paper: bool) -> Html:
             ("Root", book.log.root.hex()),
             ("Cosigned", _cosigned(told.get("cosigned"))),
         ]
+        if book.beyond:
+            last = len(book.entries) - book.beyond
+            which = f"{book.beyond:,}, from #{last} on: not confirmed by others yet"
+            facts.append(("Beyond the cosigned head", which))
     terms = "".join(element("dt", name) + element("dd", value) for name, value in facts)
     inside.append(element("dl", Html(terms)))
     inside.append(details("Signed head", _lines(told.get("head"))))
     if isinstance(told.get("cosigned"), str):
         inside.append(details("Head with cosignatures", _lines(told["cosigned"])))
-    entries = (_entry(evidence, one, paper) for one in book.entries)
+    confirmed = len(book.entries) - (book.beyond or 0)
+    entries = (_entry(evidence, one, paper, late=one.index >= confirmed) for one in book.entries)
     inside.append(details(f"All entries of {book.party}", *entries, class_="all"))
     return section(log_id(book.party), f"Log of {book.party}", *inside, level=3)
 
@@ -72,9 +77,10 @@ def _cosigned(text: Any) -> str:
     return f"the first {head.size:,} entries, by {len(by)} parties"
 
 
-def _entry(evidence: Evidence, told: Told, paper: bool) -> Html:
+def _entry(evidence: Evidence, told: Told, paper: bool, *, late: bool) -> Html:
     digest = leaf_digest(evidence, told)
     kept = "" if told.body is not None else ", body kept"
+    kept += ", not cosigned" if late else ""
     summary = Html(
         element("b", f"{told.party}#{told.index}")
         + element("span", f" {told.type}, {told.time}{kept} ")

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Final
 
 from fedkd.audit.verify.bundle import CANNOT_TELL
-from fedkd.report.verify.deriving import Answered, Derived, Place, Statement
+from fedkd.report.verify.deriving import MISSING, Answered, Derived, Place, Statement
 from fedkd.report.verify.evidence import Evidence, Told
 from fedkd.report.verify.heading import MEANINGS
 from fedkd.report.verify.page_entries import leaf_digest
@@ -98,7 +98,22 @@ def supply(derived: Derived) -> Html:
             )
             lists.append(element("p", f"{why[:1].upper()}{why[1:]}:", class_="why"))
             lists.append(element("ul", *items, class_="open"))
-    return section("supply", "What a person still has to supply", element("p", said), *lists)
+    return section(
+        "supply", "What a person still has to supply", element("p", said), *lists, *_parts(derived)
+    )
+
+
+def _parts(derived: Derived) -> list[Cell]:
+    """What is missing inside fields that are answered otherwise, each once."""
+    found: dict[str, str] = {}
+    for statement in derived.statements:
+        if statement.status == MISSING:
+            found.setdefault(statement.text, statement.id)
+    if not found:
+        return []
+    items = (element("li", link(id, text)) for text, id in found.items())
+    heading = element("h3", f"Parts of fields: {len(found)} open", id="supply-parts")
+    return [heading, element("ul", *items, class_="open")]
 
 
 def _reasons(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
@@ -168,6 +183,8 @@ def _statement(evidence: Evidence, one: Statement, paper: bool) -> Html:
 
 def _behind(evidence: Evidence, one: Statement) -> Html:
     own = link(one.id, f"link to {one.id}", class_="id")
+    if not one.evidence and one.status == MISSING:
+        return element("p", own, class_="behind")
     if not one.evidence:
         whole = ", ".join(
             f"{party} ({len(book.entries):,} entries)" for party, book in evidence.books.items()
@@ -191,7 +208,7 @@ def _named(one: Statement) -> Html:
 
 def _short(one: Statement) -> str:
     if not one.evidence:
-        return _WHOLE_LOGS
+        return "Nothing in these logs" if one.status == MISSING else _WHOLE_LOGS
     shown = ", ".join(f"{place.log}#{place.index}" for place in one.evidence[:3])
     more = f" and {len(one.evidence) - 3:,} more" if len(one.evidence) > 3 else ""
     return f"Evidence: {shown}{more}"

@@ -14,7 +14,7 @@ from fedkd.report.verify.glance import (
     setting,
     settings,
 )
-from fedkd.report.verify.heading import names, unsupported
+from fedkd.report.verify.heading import names, not_cosigned, unsupported
 from fedkd.report.verify.page_fields import role_id, roles
 from fedkd.report.verify.page_parts import (
     Cell,
@@ -30,14 +30,10 @@ from fedkd.report.verify.page_parts import (
     to_entry,
 )
 from fedkd.report.verify.picture_charts import told, told_epsilon, told_interval
-from fedkd.report.verify.values import NOT_STATED
+from fedkd.report.verify.picture_quality import in_short, not_measured
+from fedkd.report.verify.values import NOT_STATED, RELATIONS
 
 _SHOWN: Final = 8
-RELATIONS: Final = {
-    "replace_special": "one unit's records made blank, its place kept (replace_special)",
-    "add_or_remove_one": "one unit's records there or not (add_or_remove_one)",
-    "replace_one": "one unit's records exchanged for any others (replace_one)",
-}
 _CARD: Final = ("name", "version", "modality", "licence", "legal_basis", "origin")
 
 
@@ -213,6 +209,7 @@ def _quality(derived: Derived) -> Html:
     said += f", AUROC {told(student.get('auroc'))}, calibration error {told(student.get('ece'))}"
     measured = joined((f". Measured on {found.on} (", to_entry(found.entry), ")."))
     parts = [element("p", element("strong", "The student"), said, measured, _mark(derived, SERVER))]
+    parts += _device(derived)
     rows: list[tuple[Cell, ...]] = []
     for site, model, has in found.clients[:_SHOWN]:
         now, alone = has.get("accuracy"), has.get("local_accuracy")
@@ -224,10 +221,24 @@ def _quality(derived: Derived) -> Html:
     if len(found.clients) > _SHOWN:
         said = f"and {len(found.clients) - _SHOWN} more, "
         parts.append(element("p", said, link("accuracy", "in the table")))
+    charts = [("shares", "sensitivity and specificity")] if in_short(derived) else []
     parts.append(
-        _more(("accuracy", "chart"), ("a4.2g.metrics", "all figures"), ("a4.3.groups", "by group"))
+        _more(
+            ("accuracy", "chart"),
+            *charts,
+            ("a4.2g.metrics", "all figures"),
+            ("a4.3.groups", "by hospital and by group"),
+        )
     )
     return joined(parts)
+
+
+def _device(derived: Derived) -> list[Html]:
+    """What a device's file asks for: of all together, and at hospitals that took no part."""
+    shown = in_short(derived)
+    parts = [] if shown is None else [table(shown)]
+    missing = [element("li", badge("MISSING"), f" {text}") for text in not_measured(derived)]
+    return [*parts, element("ul", *missing)] if missing else parts
 
 
 def _open(derived: Derived) -> Html:
@@ -271,4 +282,9 @@ def _behind(derived: Derived) -> Html:
     else:
         state = Html("When this page was drawn every log held: signatures, roots and bodies fit.")
     where = joined((" Whoever doubts it can ", link("check", "check this page"), "."))
-    return element("p", said, state, where)
+    parts = [element("p", said, state, where)]
+    if late := not_cosigned(derived):
+        items = [element("li", f"{line}.") for line in late[:_SHOWN]]
+        items += [element("li", f"and {len(late) - _SHOWN} more")] if len(late) > _SHOWN else []
+        parts += [element("p", "Not confirmed by others:"), element("ul", *items)]
+    return joined(parts)

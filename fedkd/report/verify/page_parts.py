@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from fedkd.report.verify.deriving import Place
 from fedkd.report.verify.evidence import Told
+from fedkd.report.verify.picture import Drawing
 from fedkd.report.verify.plain import escaped
 
 
@@ -25,6 +26,15 @@ class Table(NamedTuple):
     caption: str
     heads: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+
+
+class Chart(NamedTuple):
+    """A picture with its name in the page, the same in a table, and what has to be said of it."""
+
+    id: str
+    drawing: Drawing
+    table: Table
+    notes: tuple[Cell, ...]
 
 
 def words(text: Cell) -> Html:

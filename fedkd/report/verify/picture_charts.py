@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from fedkd.audit.verify.refusals import ODD
 from fedkd.report.verify import picture as draw
 from fedkd.report.verify.deriving import Derived
-from fedkd.report.verify.glance import Evaluation, Interval, evaluation, privacy, traffic
+from fedkd.report.verify.glance import Evaluation, evaluation, privacy, traffic
 from fedkd.report.verify.heading import unsupported
 from fedkd.report.verify.page_parts import (
     Cell,
+    Chart,
     Html,
     Table,
     details,
@@ -21,7 +22,8 @@ from fedkd.report.verify.page_parts import (
     to_entry,
     words,
 )
-from fedkd.report.verify.picture import Drawing
+from fedkd.report.verify.picture_quality import calibration_chart, shares_chart
+from fedkd.report.verify.shares import Interval
 from fedkd.report.verify.spending import spent
 from fedkd.report.verify.values import NOT_STATED
 
@@ -33,20 +35,12 @@ _MOST_CHARGES: Final = 60
 """Up to so many charges are shown one by one."""
 
 
-class Chart(NamedTuple):
-    """A picture with its name in the page, the same in a table, and what has to be said of it."""
-
-    id: str
-    drawing: Drawing
-    table: Table
-    notes: tuple[Cell, ...]
-
-
 def charts(derived: Derived) -> list[Chart]:
     """Those that the evidence has numbers for, in the order in which they are shown."""
     makers: tuple[Callable[[Derived], Chart | None], ...] = (
         privacy_chart,
         accuracy_chart,
+        shares_chart,
         calibration_chart,
         bytes_chart,
     )
@@ -264,36 +258,6 @@ def _by_group(derived: Derived) -> Html:
     if found is None or found.status in ("MISSING", "WITHHELD"):
         return Html("By group of persons: not measured here.")
     return joined(("By group of persons: see ", link(_GROUPS, found.field.requirement), "."))
-
-
-def calibration_chart(derived: Derived) -> Chart | None:
-    """The student's expected calibration error, on a scale."""
-    found = evaluation(derived.evidence)
-    error = None if found is None else found.student.get("ece")
-    if found is None or error is None or not 0 <= error <= 1:
-        return None
-    across = (_RIGHT - _LEFT - 16) / max(0.5, error)
-
-    def at(value: float) -> float:
-        return _LEFT + 8 + value * across
-
-    parts = [draw.text(_LEFT, 14, "Student", bold=True)]
-    parts.append(draw.text(_RIGHT, 14, told(error), anchor="end"))
-    parts.append(draw.line([(at(0), 30), (at(max(0.5, error)), 30)]))
-    for step in range(int(max(0.5, error) * 10) + 1):
-        parts.append(draw.line([(at(step / 10), 26), (at(step / 10), 34)]))
-        parts.append(draw.text(at(step / 10), 50, f"{step / 10:.1f}", anchor="middle", size=11))
-    parts.append(draw.line([(at(0), 30), (at(error), 30)], colour="one", width=3))
-    parts.append(draw.mark(at(error), 30, "circle", colour="one"))
-    title = "Calibration: expected calibration error of the student"
-    drawn = draw.drawing("calibration", 58, title, f"{told(error)}; 0 would be perfect.", parts)
-    rows = [("Student", told(error), to_entry(found.entry))]
-    notes = (
-        "0 would be perfect: among answers given with confidence 0.8, 80 % would be right. The "
-        "log holds no counts by confidence, so that no reliability diagram can be drawn.",
-    )
-    same = Table(title, ("Model", "Expected calibration error", "Evidence"), rows)
-    return Chart("calibration", drawn, same, notes)
 
 
 def bytes_chart(derived: Derived) -> Chart | None:

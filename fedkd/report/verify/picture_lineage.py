@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 
 from fedkd.audit.verify import CannotTell, Refuted
 from fedkd.audit.verify.agreement import SERVER
-from fedkd.audit.verify.lineage import Activity, Lineage, lineage, stated
+from fedkd.audit.verify.lineage import Activity, Lineage, stated
 from fedkd.report.verify import picture as draw
 from fedkd.report.verify.deriving import Derived, Place
-from fedkd.report.verify.page_parts import Cell, Table, to_entries, to_entry
-from fedkd.report.verify.picture_charts import Chart
+from fedkd.report.verify.origins import origin, withheld_by
+from fedkd.report.verify.page_parts import Cell, Chart, Table, to_entries, to_entry
 
 _MOST_ROWS: Final = 24
 _BOX: Final = 34
@@ -36,11 +36,10 @@ class _Row(NamedTuple):
 def lineage_chart(derived: Derived) -> Chart | str:
     """The picture, or why none can be drawn."""
     evidence = derived.evidence
-    logs = {party: book.log for party, book in evidence.books.items() if book.log is not None}
-    if len(logs) < len(evidence.books):
+    if any(book.log is None for book in evidence.books.values()):
         return "A log does not hold, so that nobody can tell where the student comes from."
     try:
-        found = lineage(logs, evidence.model)
+        found = origin(evidence)
     except (CannotTell, Refuted) as error:
         return f"It cannot be told here where the student comes from: {error}"
     return _drawn(found)
@@ -196,7 +195,9 @@ def _notes(found: Lineage) -> list[Cell]:
     notes: list[Cell] = [
         f"{found.followed:,} names were followed to the entries behind them, over all rounds."
     ]
-    if found.gaps:
+    if kept := withheld_by(found.gaps):
+        notes.append(f"WITHHELD BY {', '.join(kept)}: what some of their answers were made from.")
+    elif found.gaps:
         more = f", and {len(found.gaps) - 3} more" if len(found.gaps) > 3 else ""
         listed = "; ".join(str(gap) for gap in found.gaps[:3])
         notes.append(f"NOT WHOLE: {listed}{more}.")

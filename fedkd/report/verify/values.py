@@ -4,12 +4,15 @@ The functions are a closed list; each looks at the whole range of entries, so th
 left out unseen. Numbers come out in one spelling.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from fedkd.audit.verify import CannotTell
-from fedkd.audit.verify.lineage import Source, lineage
+from fedkd.audit.verify.lineage import Source
 from fedkd.report.verify.evidence import Evidence, Told
+from fedkd.report.verify.origins import origin, told_in_bands, withheld_by
+from fedkd.report.verify.shares import bins, error_of
 from fedkd.report.verify.spending import spent
 
 NOT_STATED: Final = "not stated"
@@ -41,7 +44,10 @@ def pointed(value: Any, pointer: str) -> Any:
 
 
 def matches(entry: Told, where: Mapping[str, Any]) -> bool:
-    """Whether an open entry says all that `where` asks for; a value may be a list of such."""
+    """Whether an open entry says all that `where` asks for.
+
+    A value may be a list of such, or `{"not": value}`.
+    """
     if entry.body is None:
         return False
     for pointer, wanted in where.items():
@@ -49,7 +55,10 @@ def matches(entry: Told, where: Mapping[str, Any]) -> bool:
             found = pointed(entry.body, pointer)
         except Absent:
             found = None
-        if found not in (wanted if isinstance(wanted, list) else [wanted]):
+        if isinstance(wanted, Mapping):
+            if found == wanted["not"]:
+                return False
+        elif found not in (wanted if isinstance(wanted, list) else [wanted]):
             return False
     return True
 
@@ -65,7 +74,7 @@ def computed(
     whose = party if told.get("party") == "same" else told.get("party")
     entries = evidence.told(told["type"], whose) if "type" in told else []
     name = told["fn"]
-    if name != "count":
+    if name not in ("count", "until") or told.get("where"):
         for entry in entries:
             if entry.body is None:
                 raise KeptBack(entry.party)
@@ -108,6 +117,12 @@ def _set(evidence: Evidence, told: Mapping[str, Any], entries: list[Told], _: An
     return sorted(names)
 
 
+def _until(evidence: Evidence, told: Mapping[str, Any], entries: list[Told], _: Any) -> Any:
+    if not entries:
+        raise Absent(told["type"])
+    return entries[-1].time
+
+
 def _total_epsilon(
     evidence: Evidence, told: Mapping[str, Any], entries: list[Told], party: str | None
 ) -> Any:
@@ -130,15 +145,27 @@ def _total_epsilon(
 
 
 def _sources_of(evidence: Evidence, told: Mapping[str, Any], entries: list[Told], _: Any) -> Any:
-    return [source.name for source in sources(evidence)]
+    banded = {
+        (meant.party, meant.index): entry
+        for meant, entry, _ in told_in_bands(evidence, "dataset.registered")
+    }
+    names: list[str] = []
+    for source in sources(evidence):
+        entry = banded.get((source.place.party, source.place.index))
+        names.append(source.name if entry is None else f"{source.name} (as {entry.party} says)")
+        entries += [] if entry is None else [entry]
+    return names
 
 
 def sources(evidence: Evidence) -> list[Source]:
-    """Everything that the student goes back to; `CannotTell` where a body hides a step."""
-    logs = {party: book.log for party, book in evidence.books.items() if book.log is not None}
-    if len(logs) < len(evidence.books):
-        raise CannotTell("a log does not hold, so that not every source can be found")
-    found = lineage(logs, evidence.model)
+    """Everything that the student goes back to.
+
+    `KeptBack` where sites' closed bodies alone hide a step, `CannotTell` where anything else does.
+    """
+    found = origin(evidence)
+    kept = withheld_by(found.gaps)
+    if kept:
+        raise KeptBack(kept[0])
     if found.gaps:
         raise CannotTell(str(found.gaps[0]))
     return list(found.sources)
@@ -150,24 +177,58 @@ FUNCTIONS: Final[Mapping[str, Callable[[Evidence, Mapping[str, Any], list[Told],
     "max": _max,
     "last": _last,
     "set": _set,
+    "until": _until,
     "total_epsilon": _total_epsilon,
     "sources_of": _sources_of,
 }
 
 
+def _bins(value: Any) -> str:
+    found = bins({"reliability": value})
+    if not found:
+        raise Absent("reliability")
+    total = sum(one.count for one in found)
+    return f"{error_of(found):.3f} over {total:,} answers in {len(found)} bins of confidence"
+
+
+def _odds(value: Any) -> str:
+    """How many times the odds rise at most, as `privacy.risk` says it."""
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise Absent("epsilon")
+    times = math.exp(min(value, 700.0))
+    return f"{times:.2f}" if times < 100 else f"{times:.3g}"
+
+
+RELATIONS: Final = {
+    "replace_special": "one unit's records made blank, its place kept (replace_special)",
+    "add_or_remove_one": "one unit's records there or not (add_or_remove_one)",
+    "replace_one": "one unit's records exchanged for any others (replace_one)",
+}
+_MADE: Final[Mapping[str, Callable[[Any], str]]] = {
+    "bins": _bins,
+    "odds": _odds,
+    "relation": lambda value: RELATIONS.get(str(value), str(value)),
+}
+
+
 def spelled(value: Any, how: str) -> str:
     """A value as it stands in a sentence; `how` is one of a closed list, or empty."""
+    if how in _MADE:
+        return _MADE[how](value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str) or value is None:
         return (value or NOT_STATED)[: _SHORT if how == "short" else None]
     if isinstance(value, int | float):
         return _number(value, how)
+    several: list[str] = []
     if isinstance(value, list):
-        return ", ".join(spelled(one, how) for one in value) or "none"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {spelled(value[key], how)}" for key in sorted(value)) or "none"
-    return str(value)
+        several = [spelled(one, how) for one in value]
+    elif isinstance(value, Mapping):
+        several = [f"{key} {spelled(value[key], how)}" for key in sorted(value)]
+    else:
+        return str(value)
+    return ", ".join(several) or "none"
 
 
 def _number(value: float, how: str) -> str:
