@@ -5,6 +5,7 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 NAME ?= simulate
 WITH ?=
+KEY ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ FOR_WORK := $(VENV)/.installed-for-work
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-deploy check bench verifier wheel clean
+.PHONY: help install demo test test-deploy check bench verifier wheel wheelhouse clean
 
 help:
 	@echo "make install   the environment in $(VENV), with all that developing needs"
@@ -28,6 +29,7 @@ help:
 	@echo "make bench     a comparison: make bench NAME=methods WITH='data=digits'"
 	@echo "make verifier  dist/fedkd-verify.pyz, which checks logs and needs cryptography and rfc8785"
 	@echo "make wheel     dist/*.whl and dist/*.tar.gz"
+	@echo "make wheelhouse dist/wheelhouse, to install a site without internet: make wheelhouse KEY=my.key"
 	@echo "make clean     takes away what the above left, runs/ excepted"
 	@echo
 	@echo "PYTHON=python3.12 picks another Python, PIP_FLAGS goes to pip install."
@@ -47,7 +49,7 @@ test: $(FOR_WORK)
 
 # By themselves: each starts a dozen processes that import torch, and waits for them.
 test-deploy: $(FOR_WORK)
-	$(BIN)/python -m pytest -m deploy tests/stories
+	$(BIN)/python -m pytest -m deploy tests/stories tests/deploy
 
 check:
 	bash .ci/run
@@ -61,6 +63,11 @@ verifier:
 
 wheel: $(FOR_WORK)
 	$(BIN)/python -m build
+
+# Every wheel for a site like this machine, with hashes; the folder is brought there by hand.
+wheelhouse: $(FOR_WORK)
+	rm -rf dist/wheelhouse
+	$(BIN)/python -m fedkd.cli.wheelhouse make dist/wheelhouse $(if $(KEY),--key $(KEY)) -- $(PIP_FLAGS)
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -12,10 +12,11 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Round by round until the closing question; then the figures, for a simulation."""
+    """Round by round until the closing question; then the figures."""
     run = open_run(str(context.run_config["out"]), str(context.run_config.get("overrides", "")))
-    with server_log(run) as log:
-        conducted = conduct(run, grid, log)
-        figures = examine(run, log)
-        seal(run, conducted)
-    summarise(run, figures)
+    with run.followed():
+        with server_log(run) as log:
+            conducted = conduct(run, grid, log)
+            figures = examine(run, log)
+            seal(run, conducted)
+        summarise(run, figures)

@@ -15,10 +15,13 @@ import click
 import typer
 
 from fedkd import __version__
+from fedkd.cli import hospital_commands  # noqa: F401  # adds its commands to `fedkd site`
 from fedkd.cli.audit_commands import logs
 from fedkd.cli.options import Debug, Json
 from fedkd.cli.privacy_commands import privacy
 from fedkd.cli.report_commands import report
+from fedkd.cli.run_commands import run as run_deployed
+from fedkd.cli.server_commands import server
 from fedkd.cli.signing_commands import signing
 from fedkd.cli.site_commands import site
 from fedkd.knowledge.bad_input import BadInput
@@ -91,8 +94,8 @@ def simulate(
 ) -> int:
     """Run a whole federation on this machine.
 
-    Keys: seed, rounds, out, engine (inprocess | ray), device, baselines, quorum, deadline,
-    sites.*, clients.count, clients.models, training.*, student.*, budget.*.
+    Keys: seed, rounds, out, engine (inprocess | ray), device, baselines, report, quorum,
+    deadline, sites.*, clients.count, clients.models, training.*, student.*, budget.*.
     Groups: data, partition, query, aggregate, filter, gate, generator, codec, lesson, loss,
     mechanism, faults; the keys of a chosen yaml follow its group, as in partition.alpha.
     """
@@ -105,6 +108,9 @@ def simulate(
         config_dir=config_dir,
         as_json=as_json,
     )
+
+
+app.command("run")(run_deployed)
 
 
 @app.command()
@@ -198,6 +204,15 @@ def evaluate(
         str | None,
         typer.Option("--group", metavar="COLUMN", help="Also apart by it.", show_default=False),
     ] = None,
+    outsider: Annotated[
+        str | None,
+        typer.Option(
+            "--outsider",
+            metavar="NAME",
+            help="The hospital that --data is of, if it took no part.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -213,6 +228,7 @@ def evaluate(
         sites=sites,
         group=group,
         as_json=as_json,
+        outsider=outsider,
     )
 
 
@@ -260,6 +276,7 @@ app.add_typer(signing)
 app.add_typer(logs)
 app.add_typer(report)
 app.add_typer(site)
+app.add_typer(server)
 
 
 def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one return a kind of ending

@@ -4,13 +4,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fedkd.audit import SERVER, Contradiction, Log
 from fedkd.cli.lines import say
-from fedkd.cli.parties import federation_of, partitioned, sources
 from fedkd.cli.progress import Watching
 from fedkd.cli.run import versions, without
 from fedkd.federation.durable import write_bytes
 from fedkd.federation.faults import faulty
 from fedkd.federation.flower.asking import GridAsk
-from fedkd.federation.observer import Observer
 from fedkd.federation.relay import Relay
 from fedkd.federation.rounds import Conductor
 from fedkd.knowledge import BadInput
@@ -36,12 +34,11 @@ class Conducted(NamedTuple):
 
 def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
     """Everything from the roll call to the student's file; goes on where a killed run stopped."""
-    sites = run.sites
     if run.build(without(run.config["mechanism"], ("epsilon",))).private and run.config[
         "sites"
     ].get("rehearsal", True):
         say("a rehearsal: noise comes from the seed, can be drawn again, and hides nobody")
-    watching = Watching(Observer(list(sites.values()), run.id, run.build))
+    watching = Watching(run.observer())
     _begin(run, log)
     conductor = Conductor(
         run.folder, run.rules(), run.terms(), run.student(), log, watching, run.elapsed
@@ -53,8 +50,9 @@ def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
         if received is not None:
             conductor.state.traffic.received(site, received)
 
-    asking = GridAsk(grid, run.config["deadline"], relay_of(run, log), count)
-    called = asking.roll_call(run.id, sorted(sites))
+    asking = GridAsk(grid, run.config["deadline"], relay_of(run, log), count, run.members())
+    sites = run.agreed(asking, log)
+    called = asking.roll_call(run.id, sites)
     for name in called.strangers:
         body = {"kind": "stranger", "component": "roll call", "run": run.id, "name": name}
         log.append(f"{run.id}/stranger/{name}", "error.raised", body)
@@ -66,7 +64,7 @@ def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
         rounds=faults["rounds"],
         seed=run.config["seed"],
     )
-    conductor.conduct(ask, sorted(sites))
+    conductor.conduct(ask, sites)
     log.append(f"{run.id}/ended", "run.ended", {"run": run.id, "outcome": "finished"})
     student = run.folder / "server" / str(conductor.state.student)
     write_bytes(run.folder / "student.safetensors", student.read_bytes())
@@ -75,7 +73,7 @@ def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
 
 def relay_of(run: "Run", log: Log) -> Relay | None:
     """What rides along so that parties cosign each other; None where nobody is to."""
-    federation = federation_of(run)
+    federation = run.federation()
     return Relay(log, federation) if federation.most_cosigners else None
 
 
@@ -89,7 +87,7 @@ def seal(run: "Run", conducted: Conducted) -> None:
 
 
 def _begin(run: "Run", log: Log) -> None:
-    opened = {"party": SERVER, "format": 1, "rehearsal": True}
+    opened = {"party": SERVER, "format": 1, "rehearsal": run.rehearsal}
     log.append("log.opened", "log.opened", opened)
     fixed = {"run": run.id, "config": run.config, "versions": versions()}
     try:
@@ -101,10 +99,9 @@ def _begin(run: "Run", log: Log) -> None:
             "its log says which (config.fixed); install those, or start a new run",
         ) from None
     log.append(f"{run.id}/started", "run.started", {"run": run.id})
-    for party, peer in federation_of(run).parties.items():
+    for party, peer in run.federation().parties.items():
         if party != SERVER:
             body = {"party": party, **peer.to_json()}
             log.append(f"{run.id}/enrolled/{party}", "party.enrolled", body)
-    for body in sources(run):
-        log.append(f"{run.id}/dataset/{body['id']}", "dataset.registered", body)
-    log.append(f"{run.id}/partitioned", "data.partitioned", partitioned(run))
+    for key, event, told in run.registered():
+        log.append(key, event, told)

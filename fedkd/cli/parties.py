@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fedkd.cli.run import Run
 
 
-def federation_of(run: "Run") -> Federation:
+def keys_of(run: "Run") -> Federation:
     """Everybody's keys, from their own folders: in a simulation one holder has them all."""
     audit = run.config["audit"]
     parties = {}
@@ -27,7 +27,7 @@ def federation_of(run: "Run") -> Federation:
 
 def enrol_sites(run: "Run") -> None:
     """Tells each site whom it knows: who cosigns its log, and whose logs it cosigns."""
-    for site, roster in federation_of(run).rosters().items():
+    for site, roster in run.federation().rosters().items():
         if site != SERVER:
             with SiteFolder(run.sites[site]).log(site) as log:
                 enrol(log, run.id, roster)

@@ -3,23 +3,24 @@
 import platform
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkd import __version__
-from fedkd.cli.configuration import compose, part, with_user_code
+from fedkd.cli.configuration import compose, with_user_code
 from fedkd.cli.leftovers import leave_nothing
 from fedkd.cli.lines import say
-from fedkd.cli.parties import check_cosigning, enrol_sites
+from fedkd.cli.parties import check_cosigning, enrol_sites, keys_of, partitioned, sources
+from fedkd.cli.places import anchored, parts_of
 from fedkd.data import Dataset, Records
 from fedkd.federation.building import Workshop, instantiate
 from fedkd.federation.dealing import Cut, cut, deal
 from fedkd.federation.durable import read_json, write_bytes, write_json
-from fedkd.federation.papers import NotSigned, expect_paper
+from fedkd.federation.papers import NotSigned, expect_cosigners, expect_paper
 from fedkd.federation.paying import opening
 from fedkd.federation.site import Accepts, SiteFolder, SiteSettings, facts_of
 from fedkd.federation.speaking import check_speaker
@@ -27,7 +28,9 @@ from fedkd.knowledge import BadInput, QuerySet
 from fedkd.knowledge.lessons import minimum_subtracted, plain
 
 if TYPE_CHECKING:
-    from fedkd.federation.rounds import Rules, Terms
+    from fedkd.audit import Federation, Log
+    from fedkd.federation.flower.asking import GridAsk
+    from fedkd.federation.rounds import Rules, Terms, Watch
 
 SOURCE_EXTRAS = ("records", "validation", "test_size", "reference_model")
 LOSS_EXTRAS = ("weight", "temperature")
@@ -53,26 +56,6 @@ def dataset_of(spec: Mapping[str, Any]) -> Dataset:
     return _dataset(json.dumps(without(spec, SOURCE_EXTRAS), sort_keys=True))
 
 
-def new_folder(out: str | None) -> Path:
-    """A folder for a run, not made yet; `BadInput` if it already holds something."""
-    folder = (
-        Path(out).expanduser() if out else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
-    )
-    number = 1
-    while out is None and folder.exists():
-        number += 1
-        folder = folder.with_name(f"{folder.name.split('_')[0]}_{number}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "a run" if (folder / "config.yaml").exists() else "something"
-        raise BadInput(
-            f"{folder}, which already holds {what}",
-            "a new or empty folder",
-            "choose another out=..."
-            + (f", or go on with: fedkd simulate --resume {folder}" if what == "a run" else ""),
-        )
-    return folder.resolve()
-
-
 def prepare(folder: Path, config: dict[str, Any], config_dir: Path | None = None) -> "Run":
     """Makes a run of an empty folder: the configuration is written down, the sites are founded."""
     from omegaconf import OmegaConf
@@ -80,7 +63,7 @@ def prepare(folder: Path, config: dict[str, Any], config_dir: Path | None = None
     began(folder)
     with_user_code(config_dir)
     config = anchored(config)
-    run = Run(folder, config, secrets.token_hex(8), _parts(config, config_dir), config_dir)
+    run = Run(folder, config, secrets.token_hex(8), parts_of(config, config_dir), config_dir)
     run.check()
     for note in run.dataset().notes:
         say(f"data: {note}")
@@ -117,6 +100,10 @@ def open_run(out: str, overrides: str = "") -> "Run":
     read: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     user = Path(kept["config_dir"]) if kept["config_dir"] else None
     with_user_code(user)
+    if "coordinator" in kept:
+        from fedkd.cli.deployed import DeployedRun
+
+        return DeployedRun.opened(folder.resolve(), read, kept, user)
     run = Run(folder.resolve(), read, kept["run"], kept["parts"], user)
     if not kept["founded"]:
         run.found()  # cut off while its sites were being founded: what is there is found again
@@ -134,6 +121,48 @@ class Run:
     config_dir: Path | None
     build: Workshop = field(default_factory=Workshop)
     wall_before: float = 0.0
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether the server's log says that this is a rehearsal: every simulation is one."""
+        return True
+
+    def federation(self) -> "Federation":
+        """Everybody's keys, and the terms of cosigning."""
+        return keys_of(self)
+
+    def observer(self) -> "Watch":
+        """Who looks on, round by round."""
+        from fedkd.federation.observer import Observer
+
+        return Observer(list(self.sites.values()), self.id, self.build)
+
+    def followed(self) -> AbstractContextManager[None]:
+        """Stands around the conducting of the run, for whoever follows it from elsewhere."""
+        return nullcontext()
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """The sites whose folders are not here."""
+        return ()
+
+    def absent(self) -> Mapping[str, str]:
+        """Why a site that was asked takes no part, by its name."""
+        return {}
+
+    def members(self) -> Mapping[int, str] | None:
+        """Which node may speak for which site; None where a node's word is taken."""
+        return None
+
+    def agreed(self, asking: "GridAsk", log: "Log") -> list[str]:
+        """The sites that take part, once they have been asked whether they will."""
+        return sorted(self.sites)
+
+    def registered(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """What the server's log says of data before the first round: key, event and body."""
+        for body in sources(self):
+            yield f"{self.id}/dataset/{body['id']}", "dataset.registered", body
+        yield f"{self.id}/partitioned", "data.partitioned", partitioned(self)
 
     @property
     def sites_dir(self) -> Path:
@@ -190,7 +219,8 @@ class Run:
             settings = site.settings()
             with site.log(settings.name) as log:
                 try:
-                    expect_paper(site, settings, log, self.build(settings.mechanism))
+                    paper = expect_paper(site, settings, log, self.build(settings.mechanism))
+                    expect_cosigners(settings, paper, self.config["audit"]["cosigners"])
                 except NotSigned as error:
                     then = f"then go on with: fedkd simulate --resume {self.folder}"
                     remedy = f"{error.remedy}; {then}" if error.remedy else then
@@ -417,27 +447,3 @@ def versions() -> dict[str, str]:
     named = ("flwr", "torch", "numpy", "scikit-learn")
     found = {name: version(name) for name in named}
     return {"fedkd": __version__, "python": platform.python_version(), **found}
-
-
-def anchored(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` with paths that hold from any working directory."""
-    anchored = {**config, "data": dict(config["data"]), "query": dict(config["query"])}
-    anchored["sites"] = dict(config["sites"])
-    for node, key in (("data", "path"), ("query", "path"), ("sites", "dir")):
-        if anchored[node].get(key):
-            anchored[node][key] = str(Path(anchored[node][key]).expanduser().resolve())
-    schema = anchored["data"].get("schema")
-    if isinstance(schema, str) and Path(schema).expanduser().is_file():  # else a shipped one's name
-        anchored["data"]["schema"] = str(Path(schema).expanduser().resolve())
-    return anchored
-
-
-def _parts(config: Mapping[str, Any], config_dir: Path | None) -> dict[str, dict[str, Any]]:
-    """The specs of every yaml that is named inside a key: models, and the other data set."""
-    names = {*config["clients"]["models"], config["student"]["model"]}
-    names |= {config["data"].get("reference_model")} - {None}
-    parts = {name: part("model", name, config_dir) for name in sorted(names)}
-    other = config["query"].get("data")
-    if config["query"]["kind"] == "mismatched" and other:
-        parts[f"data/{other}"] = part("data", other, config_dir)
-    return parts

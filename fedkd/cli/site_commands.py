@@ -78,3 +78,36 @@ def site_disclose(
     from fedkd.cli.site import disclose_bodies
 
     return disclose_bodies(folder, run=run, form=form, by=by, out=out, as_json=as_json)
+
+
+@site.command("check")
+def site_check(
+    hospital: Annotated[
+        Path | None,
+        typer.Argument(metavar="[HOSPITAL]", help="The hospital's folder.", show_default=False),
+    ] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(
+            "--network",
+            metavar="INVITATION",
+            help="Try the way to the federation; no data are needed.",
+            show_default=False,
+        ),
+    ] = None,
+    ticket: Annotated[
+        Path | None,
+        typer.Option(
+            "--ticket",
+            metavar="FILE",
+            help="Also write what to ask the network's people for.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Check before it starts: data, cost and what would leave; or the way to the federation."""
+    from fedkd.cli.check import check
+
+    return check(hospital, network=network, ticket=ticket, as_json=as_json)

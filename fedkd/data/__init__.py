@@ -3,7 +3,7 @@
 from fedkd.data.columns import CategoricalColumn, Column, NumericColumn
 from fedkd.data.labels import Label
 from fedkd.data.partition.deal import Partitioner, site_names
-from fedkd.data.records import Card, Dataset, Records
+from fedkd.data.records import Card, Dataset, Records, no_records
 from fedkd.data.schema import Frame, TableSchema
 from fedkd.data.splits import Holdout, hold_out, public_inputs, validation
 
@@ -20,6 +20,7 @@ __all__ = [
     "Records",
     "TableSchema",
     "hold_out",
+    "no_records",
     "public_inputs",
     "site_names",
     "validation",

@@ -14,6 +14,20 @@ from fedkd.federation.site import Build, SiteFolder
 from fedkd.knowledge.measures import accuracy
 
 
+class Outsider:
+    """A `Watch` as a coordinator has it: no site's folder is there to be looked into."""
+
+    def round_begins(self, round: int, rounds: int, asked: Sequence[str]) -> None:
+        """Nothing to see yet."""
+
+    def reply(self, reply: Reply) -> None:
+        """Nothing to see in a body."""
+
+    def round_ends(self, row: dict[str, Any], student: Classifier) -> dict[str, Any]:
+        """No figures: records and labels are at the hospitals."""
+        return {**row, "student_accuracy": None, "hospitals_accuracy": None}
+
+
 class Observer:
     """A simulation's `Watch`: it may read the sites' folders, as nobody can in a deployment."""
 

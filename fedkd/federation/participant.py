@@ -72,16 +72,26 @@ class Participant:
     """One site's part in a federation, rebuilt from its folder for each turn.
 
     `answer` is all there is: canonical bytes in, canonical bytes out, never an exception's text.
+    `settings` and `seed` stand in for the folder's own where a run was agreed on otherwise, and
+    `expect` raises `Refused` for a message that people here do not want answered.
     """
 
     def __init__(
-        self, site: SiteFolder, build: Build, clock: Callable[[], float] = time.time
+        self,
+        site: SiteFolder,
+        build: Build,
+        clock: Callable[[], float] = time.time,
+        *,
+        settings: SiteSettings | None = None,
+        seed: int | None = None,
+        expect: Callable[[Message, Log], None] = lambda message, log: None,
     ) -> None:
         self.site = site
-        self.settings: SiteSettings = site.settings()
+        self.settings: SiteSettings = site.settings() if settings is None else settings
         self.build = build
-        self.learner = Learner(site, self.settings, build)
+        self.learner = Learner(site, self.settings, build, seed)
         self._clock = clock
+        self._expect = expect
 
     def answer(self, letter: bytes) -> bytes:
         """What leaves in reply to `letter`; kept in the outbox before it does.
@@ -96,6 +106,7 @@ class Participant:
                 enveloped = envelope is not None
                 run, round = message.run, getattr(message, "round", 0)
                 self._hear(desk, envelope or Envelope(), message)
+                self._expect(message, log)
                 reply = self._reply(message, log, desk)
             except Refused as refused:
                 reply = self._refusal(log, run, round, refused.reason)
@@ -254,7 +265,7 @@ class Participant:
 
     def _learn(self, question: Question, log: Log) -> Learnt:
         while (task := self.next_task(question)) is not None:
-            self._log_learnt(log, self.learner.train(task), question)
+            self._log_learnt(log, self._trained(task), question)
         name = _model_name(question)
         if question.lesson is None:
             name = self.learner.current(question.run)
@@ -263,6 +274,19 @@ class Participant:
             raise FileNotFoundError(name)
         self._log_learnt(log, learnt, question)
         return learnt
+
+    def _trained(self, task: Task) -> Learnt:
+        """The resident after `task`; under a mechanism its failing is nobody's business.
+
+        Whether it fails depends on records, and it never answers there: a refusal would tell.
+        """
+        try:
+            return self.learner.train(task)
+        except (Exception, SystemExit):
+            if not self._mechanism().private:
+                raise
+            self._note(traceback.format_exc())
+            return self.learner.unchanged(task)
 
     def _lesson(self, question: Question) -> Lesson:
         if question.lesson is None:

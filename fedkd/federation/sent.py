@@ -10,6 +10,7 @@ from fedkd.wire import (
     Answer,
     Closed,
     Codec,
+    Considered,
     Malformed,
     Message,
     OtherVersion,
@@ -118,6 +119,8 @@ def _holds(message: Message, classes: int) -> str:
         return f"no answer: {message.reason}"
     if isinstance(message, Closed):
         return "that the last lesson was taken"
+    if isinstance(message, Considered):
+        return f"that the proposal of a run is {message.ruling}"
     if isinstance(message, Present):
         return f"that the site is there, with {message.software}"
     return "; ".join(sorted(key for key in asdict(message) if key not in ("site", "run", "round")))

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -162,6 +163,12 @@ class SiteFolder:
         """What `train` was before anybody was taken out: n is public, and stays."""
         return self._records("train")
 
+    def patient_names(self) -> Mapping[str, str]:
+        """What the source calls the patients, by code as text; empty where it names none."""
+        path = self.folder / PATIENTS
+        named: Mapping[str, str] = read_json(path) if path.exists() else {}
+        return named
+
     def parts(self) -> tuple[Records, Records]:
         """Records for training and for validation, everybody's."""
         return self._records("train"), self._records("validation")
@@ -183,8 +190,9 @@ class SiteFolder:
         return int(path.read_text())
 
     def _records(self, part: str) -> Records:
-        kept = read_arrays(self.folder / f"{part}.npz")
-        return Records(kept["inputs"], kept["labels"], kept.get("patients"))
+        path = self.folder / f"{part}.npz"
+        there = path.stat()  # whoever replaces the file gets another number of it
+        return _records_of(path, there.st_ino, there.st_mtime_ns, there.st_size)
 
     def keep_outgoing(self, body: bytes) -> Digest:
         """Keeps a body that is about to leave; returns its digest."""
@@ -212,6 +220,13 @@ class SiteFolder:
     def outgoing_path(self, digest: str) -> Path:
         """Where the outgoing body named `digest` is kept."""
         return self.outbox / f"{digest.removeprefix('sha256:')}.bin"
+
+
+@lru_cache(maxsize=4)
+def _records_of(path: Path, *stamp: int) -> Records:
+    """The records in a file, read once for as long as it is the same: for a site that stays up."""
+    kept = read_arrays(path)
+    return Records(kept["inputs"], kept["labels"], kept.get("patients"))
 
 
 def facts_of(records: Records, classes: int) -> PublicFacts:

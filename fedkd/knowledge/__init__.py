@@ -26,6 +26,7 @@ from fedkd.knowledge.queries import (
     QuerySet,
     Synthetic,
     WrongDigest,
+    most_alike,
     origin_from_json,
     origin_to_json,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "check_distributions",
     "digest_of_arrays",
     "digest_of_bytes",
+    "most_alike",
     "normalised",
     "origin_from_json",
     "origin_to_json",

@@ -8,6 +8,7 @@ from typing import Any
 from fedkd.wire.frames import Malformed
 
 MOST_TEXT = 256
+MOST_SIGNATURE = 4096
 MOST_COUNT = 2**53 - 1  # RFC 8785 takes JSON's numbers as doubles
 MOST_NUMBER = 1e6
 MOST_THRESHOLDS = 5
@@ -96,6 +97,14 @@ def _check_noise(value: Any) -> None:
         raise Malformed("a kind of noise that is not in the list")
 
 
+def _check_signature(value: Any) -> None:
+    # a signed note has lines, and an em dash before each signature
+    if not isinstance(value, str) or not 0 < len(value) <= MOST_SIGNATURE:
+        raise Malformed("a signature that is missing or too long")
+    if not all(line.isprintable() for line in value.split("\n")):
+        raise Malformed("a signature that is not printable")
+
+
 def check_digest(value: Any) -> None:
     """Raises `Malformed` unless `value` is spelt like a digest."""
     if not isinstance(value, str) or not DIGEST.fullmatch(value):
@@ -125,4 +134,6 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "noise": _check_noise,
     "scale": _check_number,
     "floor": _check_batch,
+    "signature": _check_signature,
+    "proposal": check_digest,
 }

@@ -26,6 +26,7 @@ CODED = "coded."
 WITHHELD = -1
 """In place of a count below the floor."""
 MOST_CELLS = 1 << 16
+MOST_PAPER_BYTES = 1 << 20
 
 
 class Reason(StrEnum):
@@ -48,7 +49,22 @@ class Reason(StrEnum):
     """Too few peers said lately how far this site's log goes: it might be an old copy."""
     FORKED = "forked"
     """The server's log does not go on from what this site cosigned."""
+    NOT_APPROVED = "not_approved"
+    """Nobody at this site has approved the run."""
+    PAUSED = "paused"
+    """People at this site have paused it."""
+    OUTSIDE_POLICY = "outside_policy"
+    """The site's own policy does not allow it, whatever anybody approved."""
     FAILED = "failed"
+
+
+class Ruling(StrEnum):
+    """What a site has decided about a proposed run."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DECLINED = "declined"
+    REHEARSING = "rehearsing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +248,48 @@ class Refusal:
             raise Malformed("a reason that is not in the list")
 
 
-Message = RollCall | Present | Question | Answer | Closed | Evaluation | Counts | Refusal
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """The server proposes a run: `body` [n] uint8 is the paper, signed by the federation's key."""
+
+    run: str
+    body: Array
+    signature: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        body = self.body
+        if body.dtype.str != "|u1" or body.ndim != 1 or not 0 < body.size <= MOST_PAPER_BYTES:
+            raise Malformed("a paper of another type, or too long")
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A site says how far it is with a proposal, which it names by its paper's digest."""
+
+    site: str
+    run: str
+    proposal: Digest
+    ruling: Ruling
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not isinstance(self.ruling, Ruling):
+            raise Malformed("a ruling that is not in the list")
+
+
+Message = (
+    RollCall
+    | Present
+    | Question
+    | Answer
+    | Closed
+    | Evaluation
+    | Counts
+    | Refusal
+    | Proposal
+    | Considered
+)
 
 _MESSAGES: dict[str, type[Message]] = {
     "roll_call": RollCall,
@@ -243,10 +300,14 @@ _MESSAGES: dict[str, type[Message]] = {
     "evaluation": Evaluation,
     "counts": Counts,
     "refusal": Refusal,
+    "proposal": Proposal,
+    "considered": Considered,
 }
 _KINDS = {message: kind for kind, message in _MESSAGES.items()}
-_AS_ARRAYS = {"queries", "coded", "counts"}
+_AS_ARRAYS = {"queries", "coded", "counts", "body"}
 """Fields that travel as arrays alone; a lesson travels as an array and as a digest."""
+_ALONE: dict[type[Message], str] = {Counts: "counts", Proposal: "body"}
+"""Messages that carry one array, and its name."""
 
 
 def encode(message: Message) -> bytes:
@@ -258,8 +319,8 @@ def encode(message: Message) -> bytes:
     arrays: dict[str, Array] = {}
     if isinstance(message, Answer):
         arrays = {CODED + part: array for part, array in message.coded.items()}
-    elif isinstance(message, Counts):
-        arrays = {"counts": message.counts}
+    elif (alone := _ALONE.get(type(message))) is not None:
+        arrays = {alone: getattr(message, alone)}
     elif isinstance(message, Question):
         lesson = message.lesson.probs if message.lesson else None
         carried = {"queries": message.queries, "lesson": lesson}
@@ -303,9 +364,9 @@ def _carried(
         if not all(name.startswith(CODED) for name in arrays):
             raise Malformed("an answer with foreign arrays")
         return {"coded": {name.removeprefix(CODED): array for name, array in arrays.items()}}
-    if message is Counts:
-        if arrays.keys() != {"counts"}:
-            raise Malformed("counts with missing or foreign arrays")
+    if message in _ALONE:
+        if arrays.keys() != {_ALONE[message]}:
+            raise Malformed("missing or foreign arrays")
         return arrays
     if message is not Question:
         if arrays:
@@ -344,6 +405,7 @@ _FROM_PLAIN: dict[str, Callable[[Any], Any]] = {
     "origin": origin_from_json,
     "plan": _plan_from_plain,
     "reason": Reason,
+    "ruling": Ruling,
     "thresholds": lambda value: tuple(value) if isinstance(value, list) else value,
     # canonical JSON writes 1.0 as 1
     "epsilon": lambda value: float(value) if type(value) is int else value,

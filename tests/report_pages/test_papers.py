@@ -10,8 +10,8 @@ from fedkd.report.building import Built
 from fedkd.report.verify import catalogue
 from fedkd.report.verify.cards import data_sheets, model_card
 from fedkd.report.verify.drawing import TEXT
-from fedkd.report.verify.shares import wilson
 from fedkd.report.verify.plain import marked_down, seen
+from fedkd.report.verify.shares import wilson
 from tests.report_pages.papers import CARD, Hospitals, built
 
 NASTY = ("# heading", "- item", "1. one", "[a](javascript:b)", "a\n\n# b", "`c`", "_d_", "<b>e</b>",

@@ -22,16 +22,19 @@ from fedkd.knowledge import (
 from fedkd.wire import (
     Answer,
     Closed,
+    Considered,
     Counts,
     Evaluation,
     Malformed,
     OtherVersion,
     Plan,
     Present,
+    Proposal,
     Question,
     Reason,
     Refusal,
     RollCall,
+    Ruling,
     decode,
     encode,
     pack,
@@ -102,6 +105,8 @@ CODED = st.dictionaries(
     min_size=1,
     max_size=3,
 )
+PAPER = st.binary(min_size=1, max_size=9).map(lambda paper: np.frombuffer(paper, "|u1"))
+SIGNATURE = st.lists(TEXT, min_size=1, max_size=3).map("\n".join)
 MESSAGES = st.one_of(
     st.builds(RollCall, RUN),
     st.builds(Present, SITE, RUN, TEXT),
@@ -113,6 +118,8 @@ MESSAGES = st.one_of(
         Counts, SITE, RUN, COUNT, DIGEST, DIGEST, st.just("geometric"), POSITIVE, FLOOR, CELLS
     ),
     st.builds(Refusal, SITE, RUN, COUNT, st.sampled_from(Reason)),
+    st.builds(Proposal, RUN, PAPER, SIGNATURE),
+    st.builds(Considered, SITE, RUN, DIGEST, st.sampled_from(Ruling)),
 )
 
 
@@ -148,10 +155,13 @@ EXAMPLES = [
         "site-1", "run", 4, ABOUT, ABOUT, "geometric", 4.5, 5, np.array([[[5, -1], [7, 2**40]]])
     ),
     Refusal("site-1", "run", 2, Reason.BUDGET_EXHAUSTED),
+    Proposal("run", np.frombuffer(b"{}", "|u1"), "signed\n\n\u2014 hearts AAAA\n"),
+    Considered("site-1", "run", ABOUT, Ruling.PENDING),
 ]
 BODIES = [encode(message) for message in EXAMPLES]
 KINDS_OF_MESSAGE = {
     "roll_call", "present", "question", "answer", "closed", "evaluation", "counts", "refusal",
+    "proposal", "considered",
 }  # fmt: skip
 KINDS = pytest.mark.parametrize("body", BODIES, ids=[type(it).__name__ for it in EXAMPLES])
 

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,29 +39,9 @@ def bench(name: str, overrides: Sequence[str], *, as_json: bool = False) -> int:
 
 
 def _bench_of(name: str) -> Bench:
-    if name == "methods":
-        from fedkd.cli.bench.methods import methods
-
-        return methods
-    if name == "simulate":
-        from fedkd.cli.bench.simulate import simulate
-
-        return simulate
-    if name == "audit":
-        from fedkd.cli.bench.audit import audit
-
-        return audit
-    if name == "report":
-        from fedkd.cli.bench.report import report
-
-        return report
-    if name == "privacy":
-        from fedkd.cli.bench.privacy import privacy
-
-        return privacy
-    from fedkd.cli.bench.scale import scale
-
-    return scale
+    """The comparison itself: the function that its module is called after."""
+    found: Bench = getattr(import_module(f"fedkd.cli.bench.{name}"), name)
+    return found
 
 
 def _commit() -> str | None:

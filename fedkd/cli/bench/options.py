@@ -83,6 +83,17 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
         "run": Option("", str, "the folder of a run; without it a fresh simulation by default"),
         "repeats": _whole(3, 1, 1_000),
     },
+    "deploy": {
+        "parts": Option(
+            ["rounds", "memory", "nodes"],
+            _listed(_one_of("rounds", "memory", "nodes")),
+            "parts such as rounds,memory,nodes",
+        ),
+        "sites": _whole(4, 2, 40),
+        "rounds": _whole(5, 2, 100),
+        "repeats": _whole(3, 1, 100),
+        "nodes": _whole(40, 2, 40),
+    },
     "privacy": {
         "parts": Option(
             ["utility", "leakage", "speed"],

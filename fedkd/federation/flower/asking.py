@@ -4,18 +4,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedkd.federation.asking import CRASHED, GONE, SILENT, Reply
 from fedkd.federation.flower.letters import MESSAGE_TYPE, NoLetter, content_of, letter_of
 from fedkd.federation.relay import Relay
+from fedkd.knowledge import Digest, digest_of_bytes
 from fedkd.wire import (
+    Considered,
     Envelope,
     Malformed,
     Present,
+    Proposal,
+    Reason,
     Refusal,
     RollCall,
+    Ruling,
     cover,
     decode,
     encode,
@@ -24,8 +30,15 @@ from fedkd.wire import (
 
 MOST_REPLY_BYTES = 1 << 30
 POLL_SECONDS = 0.1
+PROPOSAL_SECONDS = 30.0
+"""How long one asking for a ruling waits for replies."""
 MOST_CALLS = 4
 UNREADABLE = "a reply that cannot be read"
+RULED = (
+    *(str(it) for it in Ruling if it is not Ruling.PENDING),
+    *(f"refused: {it}" for it in (Reason.PAUSED, Reason.NOT_ACCEPTED, Reason.NOT_CONFIGURED)),
+)
+"""What a site says of a proposal once there is nothing more to wait for."""
 NODE_GONE = (5,)
 """Flower's error code for a node that is not connected (flwr 1.41)."""
 
@@ -51,7 +64,8 @@ class GridAsk:
     """`Ask` over a Flower grid; nodes are known by the site names they gave at the roll call.
 
     `relay` rides along, where parties cosign each other's logs. `count` is told of every message
-    of a roll call: site, bytes sent, bytes received or None.
+    of a roll call: site, bytes sent, bytes received or None. `members` says which node may speak
+    for which site: a node that is none of them is asked nothing, and its word is not taken.
     """
 
     def __init__(
@@ -60,13 +74,57 @@ class GridAsk:
         deadline_s: float,
         relay: Relay | None = None,
         count: Callable[[str, int, int | None], None] = lambda site, sent, received: None,
+        members: Mapping[int, str] | None = None,
     ) -> None:
         self.grid = grid
         self.deadline_s = deadline_s
         self.relay = relay
         self.nodes: dict[str, int] = {}
         self._count = count
+        self._members = members
         self._refused: dict[str, str] = {}
+
+    def propose(
+        self,
+        run: str,
+        paper: bytes,
+        signature: str,
+        *,
+        wait_s: float,
+        every_s: float,
+        told: Callable[[Mapping[str, str]], None],
+    ) -> dict[str, str]:
+        """How each member rules on a run that a signed paper proposes.
+
+        Asks again until all have ruled, or `wait_s` seconds are over: a `Ruling`, or what went
+        wrong. `told` hears of all rulings after each asking.
+        """
+        members = dict(self._members or {})
+        rulings = dict.fromkeys(members.values(), GONE)
+        question = encode(Proposal(run, np.frombuffer(paper, np.uint8), signature))
+        digest, until = digest_of_bytes(paper), time.monotonic() + wait_s
+        while True:
+            open_ones = {
+                node: question
+                for node in self.grid.get_node_ids()
+                if node in members and rulings[members[node]] not in RULED
+            }
+            for letter in self._post(open_ones, {}, 0, deadline_s=PROPOSAL_SECONDS):
+                site = members[letter.node]
+                rulings[site] = _ruling(letter, site, run, digest)
+                came = None if letter.body is None else len(letter.body)
+                self._count(site, len(question), came)
+            told(rulings)
+            if all(ruling in RULED for ruling in rulings.values()) or time.monotonic() >= until:
+                return rulings
+            time.sleep(min(every_s, max(0.0, until - time.monotonic())))
+
+    def _nodes(self, roster: Sequence[str]) -> list[int]:
+        """The nodes that are connected, and may speak for a site of the roster."""
+        nodes = sorted(self.grid.get_node_ids())
+        if self._members is None:
+            return nodes
+        return [node for node in nodes if self._members.get(node) in roster]
 
     def roll_call(self, run: str, roster: Sequence[str]) -> RollCalled:
         """Learns which node is which site of `roster`; nobody else is asked anything after it.
@@ -76,17 +134,19 @@ class GridAsk:
         """
         expected = len(roster)
         until = time.monotonic() + self.deadline_s
-        nodes = sorted(self.grid.get_node_ids())
+        nodes = self._nodes(roster)
         while len(nodes) < expected and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
-            nodes = sorted(self.grid.get_node_ids())
+            nodes = self._nodes(roster)
         question = encode(RollCall(run))
         first = cover(self.relay.first()) if self.relay else b""
         covers = dict.fromkeys(nodes, first)
         named: dict[str, list[_Letter]] = {}
         for letter in self._post(dict.fromkeys(nodes, question), covers, 0):
             site, refused = _present(letter.body, run)
-            if refused is not None:
+            if self._members is not None and self._members[letter.node] != site:
+                named.setdefault(site, [])  # a node that speaks for somebody else
+            elif refused is not None:
                 self._refused[site] = refused
             elif site:
                 named.setdefault(site, []).append(letter)
@@ -96,7 +156,8 @@ class GridAsk:
         for site, letter in known.items():
             self._took(site, letter, len(question))
         self.settle(run)
-        return RollCalled(tuple(self.nodes), tuple(sorted(set(named) - set(roster))))
+        strangers = {site for site in named if site} - set(roster)
+        return RollCalled(tuple(self.nodes), tuple(sorted(strangers)))
 
     def settle(self, run: str) -> None:
         """Calls the roll until every cosigner that is there has cosigned the newest heads.
@@ -159,21 +220,23 @@ class GridAsk:
         covers: Mapping[int, bytes],
         round: int,
         heard: Callable[[_Letter], None] = lambda letter: None,
+        deadline_s: float | None = None,
     ) -> list[_Letter]:
+        wait_s = self.deadline_s if deadline_s is None else min(deadline_s, self.deadline_s)
         messages = [
             Message(
                 content_of(body, covers.get(node, b"")),
                 dst_node_id=node,
                 message_type=MESSAGE_TYPE,
                 group_id=str(round),
-                ttl=self.deadline_s,
+                ttl=wait_s,
             )
             for node, body in bodies.items()
         ]
         ids = list(self.grid.push_messages(messages))
         waiting = dict(zip(ids, bodies, strict=True))
         letters = []
-        until = time.monotonic() + self.deadline_s
+        until = time.monotonic() + wait_s
         while waiting:
             came = list(self.grid.pull_messages(list(waiting)))
             for message in came:
@@ -204,6 +267,19 @@ def _opened(node: int, message: Message, sent: int) -> _Letter:
         known = isinstance(error, NoLetter | Malformed)
         return _Letter(node, None, str(error) if known else UNREADABLE, (sent, 0), None)
     return _Letter(node, body, None, (sent, len(letter) - len(body)), envelope)
+
+
+def _ruling(letter: _Letter, site: str, run: str, paper: Digest) -> str:
+    """What a reply to a proposal says; a ruling on another paper, or of another site, is none."""
+    try:
+        message = decode(letter.body or b"", 1 << 16)
+    except Malformed:
+        return letter.failure or UNREADABLE
+    if isinstance(message, Refusal):
+        return f"refused: {message.reason}"
+    if isinstance(message, Considered) and (message.site, message.run) == (site, run):
+        return str(message.ruling) if message.proposal == paper else UNREADABLE
+    return UNREADABLE
 
 
 def _present(body: bytes | None, run: str) -> tuple[str, str | None]:

@@ -1,0 +1,280 @@
+"""One run of a deployed federation: as a simulation's, with hospitals that are elsewhere."""
+
+import fcntl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fedkd.audit import SERVER, Federation, Log, Peer
+from fedkd.cli.lines import say
+from fedkd.cli.run import Run, dataset_of, versions, without
+from fedkd.data import Card, Dataset, no_records
+from fedkd.deploy.federation_file import FederationFile
+from fedkd.deploy.proposals import RunProposal
+from fedkd.deploy.roster import ADMITTED, Member, read_roster
+from fedkd.deploy.server_folder import ServerFolder
+from fedkd.federation.dealing import Cut, cut_own
+from fedkd.federation.durable import read_json, write_json
+from fedkd.federation.observer import Outsider
+from fedkd.federation.rounds import NoQuorum, share_of
+from fedkd.knowledge import BadInput
+from fedkd.wire import Ruling
+
+if TYPE_CHECKING:
+    from fedkd.federation.flower.asking import GridAsk
+    from fedkd.federation.rounds import Watch
+
+ASK_AGAIN_SECONDS = 5.0
+TAKING_PART = (Ruling.APPROVED, Ruling.REHEARSING)
+
+
+@dataclass(slots=True)
+class DeployedRun(Run):
+    """A run's folder at the coordinator; no hospital's folder is in it, and none can be reached.
+
+    `coordinator` is the folder of `fedkd server init`, `wait_s` how long people have to answer.
+    """
+
+    coordinator: Path = field(default_factory=Path)
+    rehearses: bool = False
+    wait_s: float = 0.0
+    every_s: ClassVar[float] = ASK_AGAIN_SECONDS
+
+    @classmethod
+    def opened(
+        cls, folder: Path, config: dict[str, Any], kept: Mapping[str, Any], user: Path | None
+    ) -> "DeployedRun":
+        """The run that `run.json` in `folder` says."""
+        return cls(
+            folder,
+            config,
+            kept["run"],
+            kept["parts"],
+            user,
+            coordinator=Path(kept["coordinator"]),
+            rehearses=kept["rehearsal"],
+            wait_s=kept["wait_s"],
+        )
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether no record is read: the run is marked so in every log."""
+        return self.rehearses
+
+    @property
+    def sites(self) -> dict[str, Path]:
+        """No site's folder is here."""
+        return {}
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """The sites that were proposed to."""
+        return self.proposal().sites
+
+    def proposal(self) -> RunProposal:
+        """What was proposed, its signature checked again."""
+        body, signature = self.paper()
+        return RunProposal.read(body, signature, ServerFolder(self.coordinator).vkey())
+
+    def paper(self) -> tuple[bytes, str]:
+        """The proposal's exact bytes, and the federation's signature."""
+        path = self.folder / "proposal.json"
+        try:
+            return path.read_bytes(), path.with_suffix(".sig").read_text(encoding="utf-8")
+        except OSError:
+            raise BadInput(
+                f"no proposal in {self.folder}", "a run that fedkd run made", "start a new one"
+            ) from None
+
+    def federation(self) -> Federation:
+        """Everybody's keys as they were proposed, and the terms of cosigning."""
+        return self.proposal().federated()
+
+    def observer(self) -> "Watch":
+        """Nobody looks into a hospital; which round it is, is told."""
+        return _Telling(self)
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """Lets one process at a time conduct the run, and tells how it ended."""
+        with (self.folder / ".conducting").open("wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BadInput(
+                    f"a run in {self.folder} that another process conducts",
+                    "one process at a time",
+                    "wait for it, or stop it (flwr list, flwr stop)",
+                ) from None
+            self.tell("begun", why=None)
+            try:
+                yield
+            except BaseException as error:
+                known = isinstance(error, BadInput | NoQuorum)
+                self.tell("failed", why=str(error) if known else type(error).__name__)
+                raise
+            self.tell("finished")
+
+    def members(self) -> Mapping[int, str]:
+        """The nodes of the sites that were proposed to and are still admitted, by id."""
+        parties = self.proposal().parties
+        return {
+            member.node_id: member.site
+            for member in admitted(self.coordinator)
+            if member.node_id is not None
+            and parties.get(member.site) == peer_of(member, self.rehearses).to_json()
+        }
+
+    def form(self) -> FederationFile:
+        """What the federation's records look like, as it was when the run was proposed."""
+        content = (self.folder / "federation.yaml").read_bytes()
+        return FederationFile.read(content)
+
+    def dataset(self) -> Dataset:
+        """The coordinator's own labelled records; without any, no row in the federation's form."""
+        form, spec = self.form(), self.config["data"]
+        if not spec.get("path"):
+            card = Card(form.name, "", form.space.kind, "not stated", "not stated", "not stated")
+            return Dataset(card, form.space, no_records(form.space), None, form.schema)
+        own = dataset_of(spec)
+        if own.space != form.space:
+            raise BadInput(
+                f"data.path={spec['path']} in another form than the federation's",
+                "records as federation.yaml describes them",
+                "for a table take data=table, whose columns are then read by federation.yaml",
+            )
+        return own
+
+    def cut(self) -> Cut:
+        """The coordinator's own records: a test, and queries where they are to be public."""
+        query = self.config["query"]
+        queries = query["size"] if query["kind"] == "public" else 0
+        return cut_own(self.dataset(), seed=self.config["seed"], queries=queries)
+
+    def registered(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """What the server's log says of the coordinator's own data; nothing is cut up here."""
+        if self.config["data"].get("path"):
+            for key, event, body in Run.registered(self):
+                if event == "dataset.registered":
+                    yield key, event, body
+
+    def check(self) -> None:
+        """Makes every part of the server once: `BadInput` for what does not fit."""
+        self.rules()
+        self.build(without(self.config["mechanism"], ("epsilon",)))
+        if self.student().weights() is None:
+            raise BadInput(
+                f"student.model={self.config['student']['model']}, which has no weights",
+                "a student with weights, since it is kept and handed on as such",
+            )
+
+    def found(self) -> None:
+        """There is nothing to found: hospitals found themselves."""
+
+    def expect_papers(self) -> None:
+        """A hospital's paper is its own business: it refuses without one."""
+
+    def agreed(self, asking: "GridAsk", log: Log) -> list[str]:
+        """Proposes the run until everybody has ruled or the time is over; who takes part.
+
+        Those who do not are in the log, with what they said. `NoQuorum` where too few remain.
+        """
+        body, signature = self.paper()
+        proposal = self.proposal()
+        before: dict[str, str] = {}
+
+        def told(rulings: Mapping[str, str]) -> None:
+            for site, ruling in rulings.items():
+                if before.get(site) != ruling:
+                    say(f"{site}: {ruling}")
+            before.update(rulings)
+            self.tell("proposed", rulings=dict(rulings))
+
+        rulings = asking.propose(
+            self.id, body, signature, wait_s=self.wait_s, every_s=self.every_s, told=told
+        )
+        rulings |= {site: "not admitted" for site in proposal.sites if site not in rulings}
+        taking = sorted(site for site, ruling in rulings.items() if ruling in TAKING_PART)
+        for site, ruling in sorted(rulings.items()):
+            if site not in taking:
+                left = {"party": site, "run": self.id, "reason": f"takes no part: {ruling}"}
+                log.append(f"{self.id}/left/{site}/{ruling}", "party.left", left)
+        self._expect_enough(proposal, taking, rulings)
+        self.tell("running", rulings=rulings)
+        return taking
+
+    def absent(self) -> Mapping[str, str]:
+        """What each site that takes no part said."""
+        rulings = self.told().get("rulings", {})
+        return {site: said for site, said in rulings.items() if said not in TAKING_PART}
+
+    def _expect_enough(
+        self, proposal: RunProposal, taking: Sequence[str], rulings: Mapping[str, str]
+    ) -> None:
+        said = "; ".join(f"{site}: {ruling}" for site, ruling in sorted(rulings.items()))
+        everyone = len(proposal.sites)
+        needed = max(share_of(everyone, self.config["quorum"]), min(2, everyone))
+        if len(taking) < needed:
+            raise NoQuorum(f"found {len(taking)} sites that take part, expected {needed}; {said}")
+        here = {SERVER, *taking}
+        for site in taking:
+            roster = proposal.federated().rosters()[site]
+            cosigners = len(here.intersection(roster.cosigners))
+            if roster.cosigners and cosigners < roster.threshold:
+                raise NoQuorum(
+                    f"found {cosigners} cosigners of the log of {site} among those who take part, "
+                    f"expected {roster.threshold} (audit.threshold); {said}"
+                )
+
+    def tell(self, state: str, **more: Any) -> None:
+        """Keeps how far the run is, for whoever follows it from another process."""
+        told = {**self.told(), "run": self.id, "state": state, **more}
+        write_json(self.folder / "status.json", told)
+
+    def told(self) -> dict[str, Any]:
+        """How far the run is: `state`, `rulings` by site, `round`, and `why` it failed."""
+        path = self.folder / "status.json"
+        found: dict[str, Any] = read_json(path) if path.exists() else {}
+        return found
+
+    def keep(self, *, founded: bool) -> None:
+        """Writes `run.json`: what the configuration does not say."""
+        kept = {
+            "founded": founded,
+            "run": self.id,
+            "parts": self.parts,
+            "config_dir": str(self.config_dir) if self.config_dir else None,
+            "coordinator": str(self.coordinator),
+            "rehearsal": self.rehearses,
+            "wait_s": self.wait_s,
+            "sites": list(self.proposal().sites),
+            "versions": versions(),
+        }
+        write_json(self.folder / "run.json", kept)
+
+
+class _Telling(Outsider):
+    """Tells which round it is."""
+
+    def __init__(self, run: DeployedRun) -> None:
+        self._run = run
+
+    def round_begins(self, round: int, rounds: int, asked: Sequence[str]) -> None:
+        """A round's questions are about to leave."""
+        self._run.tell("running", round=round, rounds=rounds, asked=list(asked))
+
+
+def admitted(coordinator: Path) -> list[Member]:
+    """The members of a federation that may take part now, by name."""
+    members = read_roster(coordinator / "roster.json").members
+    return sorted((it for it in members if it.state == ADMITTED), key=lambda it: it.site)
+
+
+def peer_of(member: Member, rehearsal: bool) -> Peer:
+    """The public keys of a member, in a rehearsal those of its rehearsal."""
+    peer = member.rehearsal_peer if rehearsal else member.peer
+    if peer is None:
+        raise BadInput(f"no keys of {member.site} in the roster", "those of its enrolment")
+    return peer

@@ -1,0 +1,192 @@
+"""Starts a proposed run on the coordinator's SuperLink, and follows it to its end."""
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedkd.cli.deployed import DeployedRun
+from fedkd.cli.lines import say
+from fedkd.cli.proposing import propose
+from fedkd.cli.run import open_run
+from fedkd.deploy.server_folder import SUPERLINK, ServerFolder
+from fedkd.deploy.superlink import environment, is_healthy, program
+from fedkd.federation.flower.bundle import app_folder
+from fedkd.knowledge import BadInput
+
+DONE, REFUSED = 0, 1
+POLL_SECONDS = 0.5
+SECONDS_TO_END = 20.0
+"""Between the end of Flower's own command and the last word of the run."""
+
+
+def run(
+    overrides: Sequence[str],
+    *,
+    coordinator: Path,
+    resume: Path | None,
+    wait_s: float,
+    config_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Proposes a run, or goes on with one, and prints what came of it; returns the exit code."""
+    words, rehearsal = _without_rehearsal(overrides)
+    if resume is None:
+        server = ServerFolder.opened(coordinator)
+        _expect_up(server)
+        made = propose(
+            coordinator, words, rehearsal=rehearsal, wait_s=wait_s, config_dir=config_dir
+        )
+        say(f"fedkd: proposed run {made.id}, {made.proposal().digest}")
+    else:
+        made = _resumed(resume, overrides, config_dir, wait_s)
+        _expect_up(ServerFolder.opened(made.coordinator))
+    if made.rehearsal:
+        say("REHEARSAL: no record is read, nothing is charged")
+    summary = made.folder / "summary.json"
+    if not summary.exists():
+        _follow(made)
+    if not summary.exists():
+        return _failed(made, as_json=as_json)
+    return _shown(made, as_json=as_json)
+
+
+def _without_rehearsal(overrides: Sequence[str]) -> tuple[list[str], bool]:
+    words, rehearsal = [], False
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key != "rehearsal":
+            words.append(word)
+        elif value.lower() in ("true", "false"):
+            rehearsal = value.lower() == "true"
+        else:
+            raise BadInput(word, "rehearsal=true or rehearsal=false")
+    return words, rehearsal
+
+
+def _resumed(
+    folder: Path, overrides: Sequence[str], config_dir: Path | None, wait_s: float
+) -> DeployedRun:
+    if overrides or config_dir is not None:
+        raise BadInput(
+            f"{' '.join(overrides) or '--config-dir'} with --resume",
+            "neither: a run goes on with the configuration that was approved",
+        )
+    if not (folder / "run.json").exists():
+        raise BadInput(f"no run in {folder}", "the folder of a run that fedkd run made")
+    made = open_run(str(folder))
+    if not isinstance(made, DeployedRun):
+        raise BadInput(
+            f"a simulation in {folder}",
+            "a run of a deployed federation",
+            f"fedkd simulate --resume {folder}",
+        )
+    made.wait_s = wait_s
+    made.keep(founded=True)
+    say(f"fedkd: going on with {folder}")
+    return made
+
+
+def _expect_up(server: ServerFolder) -> None:
+    if not is_healthy(server, server.settings(), 5.0):
+        raise BadInput(
+            f"no SuperLink that answers on port {server.settings().superlink_port}",
+            "the coordinator's, running",
+            f"fedkd server start {server.folder}",
+        )
+
+
+def _follow(made: DeployedRun) -> None:
+    """Hands the run to the SuperLink and says what happens until it is over."""
+    server = ServerFolder.opened(made.coordinator)
+    with tempfile.TemporaryDirectory() as there:
+        app = app_folder(Path(there) / "fedkd")
+        config = f"out={json.dumps(str(made.folder))}"
+        command = [program("flwr"), "run", str(app), SUPERLINK, "--stream", "--run-config", config]
+        made.tell("handed over", why=None)
+        with (made.folder / "flower.log").open("ab") as log:
+            started = subprocess.Popen(  # noqa: S603 - our own words, no shell
+                command,
+                env=environment(server),
+                cwd=server.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                _say_until(made, started)
+            except KeyboardInterrupt:
+                say(f"the run goes on at the SuperLink; its state is in {made.folder}/status.json")
+                raise
+            finally:
+                if started.poll() is None:
+                    started.terminate()
+                    started.wait()
+
+
+def _say_until(made: DeployedRun, started: "subprocess.Popen[bytes]") -> None:
+    said: dict[str, Any] = {}
+    ended_at: float | None = None
+    while True:
+        now = made.told()
+        for line in _news(said, now):
+            say(line)
+        said = now
+        if now.get("state") in ("finished", "failed"):
+            return
+        if started.poll() is not None and ended_at is None:
+            ended_at = time.monotonic()
+        if ended_at is not None and time.monotonic() > ended_at + SECONDS_TO_END:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _news(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    lines = []
+    for site, ruling in sorted(now.get("rulings", {}).items()):
+        if before.get("rulings", {}).get(site) != ruling:
+            lines.append(f"{site}: {ruling}")
+    number, rounds = now.get("round"), now.get("rounds")
+    if number is not None and number != before.get("round"):
+        closing = number > rounds
+        lines.append("closing" if closing else f"round {number} of {rounds}")
+    return lines
+
+
+def _failed(made: DeployedRun, *, as_json: bool) -> int:
+    told = made.told()
+    state = told.get("state")
+    why = told.get("why") or {
+        "failed": "no reason was told",
+        "handed over": f"Flower did not start it; see {made.folder / 'flower.log'}",
+    }.get(str(state), f"it is still {state}, or its process was killed")
+    if as_json:
+        print(json.dumps({"out": str(made.folder), **told, "why": why}, indent=2))
+        return REFUSED
+    say(f"the run did not end: {why}")
+    say(f"left in {_short(made.folder)}; go on with: fedkd run --resume {_short(made.folder)}")
+    return REFUSED
+
+
+def _shown(made: DeployedRun, *, as_json: bool) -> int:
+    from fedkd.report import read_summary, show
+
+    summary = read_summary(made.folder / "summary.json")
+    if as_json:
+        print(json.dumps({"out": str(made.folder), **summary}, indent=2))
+        return DONE
+    if made.rehearsal:
+        print("REHEARSAL: rows drawn from declared ranges; no record was read, nothing was charged")
+    show(summary)
+    print(f"\nleft in {_short(made.folder)}: summary.json, figures/, exchange/, audit/")
+    print(f"next:   fedkd report build {_short(made.folder)}")
+    return DONE
+
+
+def _short(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)

@@ -1,0 +1,350 @@
+"""Stands between what comes in and a hospital's records: nothing is answered that is not agreed.
+
+What is agreed stands in the site's own log, as an entry for each decision about a run; the paper
+that it is about lies in the hospital's `proposals/`. Everything else is refused, with a reason from
+the closed list, and the refusal is logged.
+"""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time
+from typing import Final
+
+from fedkd.audit import Log
+from fedkd.audit.officer import verifier_of
+from fedkd.deploy.hospital import Hospital, private_folder, write_private
+from fedkd.deploy.policy import Guard, Policy
+from fedkd.deploy.proposals import RunProposal
+from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
+from fedkd.federation.site import Build, SiteFolder, SiteSettings
+from fedkd.federation.witnessing import enrol
+from fedkd.knowledge import BadInput, Digest
+from fedkd.privacy import Mechanism
+from fedkd.wire import (
+    Considered,
+    Evaluation,
+    Malformed,
+    Message,
+    Proposal,
+    Question,
+    Reason,
+    Refusal,
+    Ruling,
+    decode,
+    encode,
+    opened,
+)
+
+MOST_PROPOSALS: Final = 100
+UNKNOWN: Final = "unknown"
+BY_POLICY: Final = "policy in site.yaml"
+"""Who decides where a person's word is not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided about a run at a site: of which paper, by whom, when (UTC)."""
+
+    run: str
+    proposal: Digest
+    ruling: Ruling
+    by: str
+    at: str
+    reason: str
+
+
+def decided(log: Log, run: str) -> Decision | None:
+    """The newest decision about a run in a site's log; None where nobody decided anything."""
+    number, newest = 1, None
+    while (entry := log.entry(f"consent/{run}/{number}")) is not None:
+        number, newest = number + 1, entry
+    if newest is None:
+        return None
+    body = newest.body
+    ruling = Ruling(body["ruling"])
+    return Decision(run, body["proposal"], ruling, body["by"], newest.at, body.get("reason", ""))
+
+
+def decide(
+    log: Log, proposal: RunProposal, ruling: Ruling, *, by: str, reason: str = ""
+) -> Decision:
+    """Writes a decision into a site's log, durably; the same one again changes nothing.
+
+    An approval also enrols everybody whose keys the proposal names: whom the site knows in the run.
+    """
+    before = decided(log, proposal.run)
+    digest = proposal.digest
+    if before is not None and (before.proposal, before.ruling) == (digest, ruling):
+        return before
+    number = 1
+    while log.entry(f"consent/{proposal.run}/{number}") is not None:
+        number += 1
+    body = {"run": proposal.run, "round": 0, "proposal": digest, "ruling": str(ruling), "by": by}
+    with log.writing():
+        if ruling is Ruling.DECLINED:
+            body |= {"rule": "declined", "reason": reason}
+            log.append(f"consent/{proposal.run}/{number}", "release.refused", body)
+        else:
+            enrol(log, proposal.run, proposal.federated().rosters()[log.party])
+            said = {"asked": dict(proposal.asked), "query": dict(proposal.query)}
+            body |= {**said, "bundle": proposal.bundle, "would_leave": dict(proposal.would_leave)}
+            log.append(f"consent/{proposal.run}/{number}", "config.fixed", body)
+    made = decided(log, proposal.run)
+    if made is None:
+        raise KeyError(proposal.run)
+    return made
+
+
+class Shelf:
+    """The proposals that came in at a hospital, each with its signature, named by its digest."""
+
+    def __init__(self, hospital: Hospital) -> None:
+        self._hospital = hospital
+
+    def path(self, digest: Digest) -> Path:
+        """Where the paper of this digest lies; its signature lies beside it."""
+        return self._hospital.proposals / f"{digest.removeprefix('sha256:')}.json"
+
+    def read(self, digest: Digest) -> RunProposal:
+        """The proposal of this digest, its signature checked again; `BadInput` where it is none."""
+        path = self.path(digest)
+        try:
+            body = path.read_bytes()
+            signature = path.with_suffix(".sig").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise BadInput(
+                f"no proposal {digest} in {path.parent}", "one that came in here"
+            ) from None
+        proposal = self.checked(body, signature)
+        if proposal.digest != digest:
+            raise BadInput(f"another proposal in {path}", f"{digest}, as it came in")
+        return proposal
+
+    def checked(self, body: bytes, signature: str) -> RunProposal:
+        """The proposal in `body`: by this federation, for this hospital, with its own keys."""
+        told = self._hospital.invited()
+        key = verifier_of(str(told["federation_vkey"]))
+        proposal = RunProposal.read(body, signature, key)
+        if proposal.federation != told["federation"]:
+            raise BadInput(f"a proposal of {proposal.federation}", f"one of {told['federation']}")
+        return proposal
+
+    def keep(self, proposal: RunProposal, signature: str) -> None:
+        """Keeps a paper that was checked; the oldest one goes where there are too many."""
+        path = self.path(proposal.digest)
+        if path.exists():
+            return
+        private_folder(path.parent)
+        here = self._oldest_first()
+        if len(here) >= MOST_PROPOSALS:
+            old = next((each for each in here if not self._is_agreed(each)), None)
+            if old is None:
+                raise BadInput(
+                    f"{len(here)} proposals that were agreed on",
+                    f"at most {MOST_PROPOSALS}",
+                    f"take those of finished runs out of {path.parent}",
+                )
+            old.unlink(missing_ok=True)
+            old.with_suffix(".sig").unlink(missing_ok=True)
+        write_private(path.with_suffix(".sig"), signature.encode())
+        write_private(path, proposal.to_bytes())
+
+    def all(self) -> list[RunProposal]:
+        """Every proposal here, oldest first; a file that is none is passed over."""
+        found = []
+        for path in self._oldest_first():
+            try:
+                found.append(self.read(Digest(f"sha256:{path.stem}")))
+            except BadInput:
+                continue
+        return found
+
+    def _oldest_first(self) -> list[Path]:
+        return sorted(self._hospital.proposals.glob("*.json"), key=lambda it: it.stat().st_mtime)
+
+    def _is_agreed(self, path: Path) -> bool:
+        try:
+            proposal = self.read(Digest(f"sha256:{path.stem}"))
+        except BadInput:
+            return False
+        site = folder_of(self._hospital, proposal)
+        if not _is_founded(site):
+            return False
+        with site.log(site.settings().name) as log:
+            decision = decided(log, proposal.run)
+        return decision is not None and decision.ruling is not Ruling.DECLINED
+
+
+def folder_of(hospital: Hospital, proposal: RunProposal) -> SiteFolder:
+    """The site that a run is about: the rehearsal's rows, or the records."""
+    return SiteFolder(hospital.rehearsal if proposal.rehearsal else hospital.site)
+
+
+def objection_to(
+    hospital: Hospital, proposal: RunProposal, build: Build, now: datetime
+) -> str | None:
+    """Why this hospital cannot take part in a proposed run, whoever says yes; None where it can."""
+    site = folder_of(hospital, proposal)
+    if not _is_founded(site):
+        return "not founded: fedkd site init"
+    settings = site.settings()
+    with site.log(settings.name) as log:
+        own = {"vkey": log.verifier().text()}
+        own_keys = [key.verifier().text() for key in log.witness_keys]
+    named = proposal.parties.get(settings.name)
+    if named is None or named["vkey"] != own["vkey"] or named["witnesses"] != own_keys:
+        return "parties: the proposal does not name this site's keys"
+    if now >= proposal.expiry():
+        return f"expired at {proposal.expires}"
+    mechanism: Mechanism = build(settings.mechanism)
+    patients = site.facts(len(settings.space.classes)).patients
+    policy = Policy.read(hospital.site_yaml)
+    return policy.objection(proposal, settings, mechanism.name, patients)
+
+
+def agreed_settings(
+    settings: SiteSettings, proposal: RunProposal, mechanism: Mechanism
+) -> tuple[SiteSettings, int | None]:
+    """A site's settings for an approved run, and the seed of its streams where that is agreed.
+
+    A plan may spend the less of what site and proposal say. Without a mechanism nothing is hidden
+    by chance: then training follows the proposal's seed, so that it can be done again.
+    """
+    plans = [it for it in (settings.plan_epsilon, proposal.asked["epsilon"]) if it is not None]
+    agreed = replace(settings, plan_epsilon=min(plans, default=None))
+    if settings.rehearsal or mechanism.private:
+        return agreed, None
+    return agreed, proposal.asked["seed"]
+
+
+class Desk:
+    """Where every letter to a hospital ends up: an answer, a ruling, or a refusal goes back."""
+
+    def __init__(self, hospital: Path, build: Build, clock: Callable[[], float] = time) -> None:
+        self.hospital = Hospital(hospital)
+        self._shelf = Shelf(self.hospital)
+        self._build, self._clock = build, clock
+
+    def handle(self, letter: bytes) -> bytes:
+        """What leaves in reply to `letter`; never raises, never an exception's text."""
+        try:
+            return self._handled(letter)
+        except (Exception, SystemExit):
+            self._note(traceback.format_exc())
+            return encode(Refusal(UNKNOWN, UNKNOWN, 0, Reason.FAILED))
+
+    def _handled(self, letter: bytes) -> bytes:
+        message = _message(letter)
+        if isinstance(message, Proposal) and not self.hospital.is_paused:
+            try:
+                return self._considered(message)
+            except BadInput as error:
+                return self._by_nobody(letter, Reason.NOT_ACCEPTED, str(error))
+        agreed = None if message is None else self._agreed(message.run)
+        if message is not None and (self.hospital.is_paused or agreed is None):
+            reason = Reason.PAUSED if self.hospital.is_paused else Reason.NOT_APPROVED
+            return self._by_nobody(letter, reason, f"run {message.run}")
+        if agreed is None:  # what cannot be read: the participant says so, in its own words
+            return self._by_nobody(letter, Reason.MALFORMED, "a letter that cannot be read")
+        return self._answer(letter, *agreed)
+
+    def _answer(self, letter: bytes, site: SiteFolder, proposal: RunProposal) -> bytes:
+        settings, seed = agreed_settings(
+            site.settings(), proposal, self._build(site.settings().mechanism)
+        )
+        policy = Policy.read(self.hospital.site_yaml)
+        guard = Guard(policy, proposal, site, settings, self._build)
+
+        def expect(message: Message, log: Log) -> None:
+            now = datetime.fromtimestamp(self._clock(), UTC)
+            if isinstance(message, Question):
+                policy.expect_open(now)
+                guard.expect(message, log, now)
+            elif isinstance(message, Evaluation):
+                policy.expect_open(now)
+                guard.expect_evaluation(message)
+
+        participant = Participant(
+            site, self._build, self._clock, settings=settings, seed=seed, expect=expect
+        )
+        return participant.answer(letter)
+
+    def _agreed(self, run: str) -> tuple[SiteFolder, RunProposal] | None:
+        """The site that a run was agreed on for, and the paper; None where it was not."""
+        for folder, ruling in (
+            (self.hospital.site, Ruling.APPROVED),
+            (self.hospital.rehearsal, Ruling.REHEARSING),
+        ):
+            site = SiteFolder(folder)
+            if not _is_founded(site):
+                continue
+            with site.log(site.settings().name) as log:
+                decision = decided(log, run)
+            if decision is None or decision.ruling is not ruling:
+                continue
+            proposal = self._shelf.read(decision.proposal)
+            if proposal.run == run and proposal.rehearsal is (ruling is Ruling.REHEARSING):
+                return site, proposal
+        return None
+
+    def _considered(self, message: Proposal) -> bytes:
+        """Takes a proposal in and says how far it is with a person, or with the policy."""
+        proposal = self._shelf.checked(message.body.tobytes(), message.signature)
+        if proposal.run != message.run:
+            raise BadInput(f"a proposal of {proposal.run}", f"one of {message.run}, as announced")
+        site = folder_of(self.hospital, proposal)
+        if not _is_founded(site):
+            return encode(Refusal(self.hospital.name, message.run, 0, Reason.NOT_CONFIGURED))
+        self._shelf.keep(proposal, message.signature)
+        name = site.settings().name
+        with site.turn(), site.log(name) as log:
+            decision = decided(log, proposal.run) or self._decided_by_policy(log, proposal)
+            ruling = Ruling.PENDING if decision is None else decision.ruling
+            if decision is not None and decision.proposal != proposal.digest:
+                ruling = Ruling.DECLINED  # another paper under a name that was decided about
+        body = encode(Considered(name, proposal.run, proposal.digest, ruling))
+        site.keep_outgoing(body)
+        return body
+
+    def _decided_by_policy(self, log: Log, proposal: RunProposal) -> Decision | None:
+        """What needs no person: that something is not allowed, and that a rehearsal is."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        objection = objection_to(self.hospital, proposal, self._build, now)
+        if objection is not None:
+            return decide(log, proposal, Ruling.DECLINED, by=BY_POLICY, reason=objection)
+        if proposal.rehearsal:
+            return decide(log, proposal, Ruling.REHEARSING, by=BY_POLICY)
+        return None
+
+    def _by_nobody(self, letter: bytes, reason: Reason, why: str) -> bytes:
+        """The refusal of what nobody here agreed to, logged where there is a log."""
+        sites = [SiteFolder(self.hospital.site), SiteFolder(self.hospital.rehearsal)]
+        founded = next((site for site in sites if _is_founded(site)), None)
+        if founded is None:
+            message = _message(letter)
+            run = UNKNOWN if message is None else message.run
+            return encode(Refusal(self.hospital.name, run, 0, Reason.NOT_CONFIGURED))
+
+        def expect(message: Message, log: Log) -> None:
+            raise Refused(reason, why)
+
+        return Participant(founded, self._build, self._clock, expect=expect).answer(letter)
+
+    def _note(self, text: str) -> None:
+        """What went wrong, for the people at this site: it stays in this folder."""
+        with (self.hospital.folder / "errors.txt").open("a") as notes:
+            notes.write(text + "\n")
+
+
+def _message(letter: bytes) -> Message | None:
+    try:
+        return decode(opened(letter)[1], MOST_QUESTION_BYTES)
+    except Malformed:
+        return None
+
+
+def _is_founded(site: SiteFolder) -> bool:
+    return (site.folder / "site.json").exists()

@@ -1,0 +1,77 @@
+"""Takes the network away from this process, for good, where the system lets it."""
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+# linux/sched.h
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWNET: Final = 0x40000000
+_DEVICES: Final = Path("/proc/self/net/dev")
+
+
+class StillConnected(OSError):
+    """The network could not be taken away; the text says what to do instead."""
+
+
+def drop_network() -> None:
+    """Moves this process into a network namespace of its own, in which nothing is up.
+
+    Not even loopback is; Unix sockets that lie in a folder stay reachable. As another user than
+    root it needs a user namespace, in which user and group stay what they were. To be called
+    before any thread is started: unshare(2), user_namespaces(7). `StillConnected` where it fails.
+    """
+    flags = CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWUSER | CLONE_NEWNET
+    user, group = os.geteuid(), os.getegid()
+    try:
+        unshare = ctypes.CDLL(None, use_errno=True).unshare
+    except (AttributeError, OSError):
+        raise _still("this system has no unshare(2)") from None
+    if unshare(flags):
+        if is_offline():  # whoever started this process has taken it away already
+            return
+        raise _still(os.strerror(ctypes.get_errno()))
+    if flags & CLONE_NEWUSER:
+        try:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+            Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+        except OSError as error:
+            raise _still(f"no user namespace: {error.strerror}") from None
+    if not is_offline():
+        raise _still("interfaces were left")
+
+
+def is_offline() -> bool:
+    """Whether this process sees no interface that is up, but its own loopback."""
+    try:
+        lines = _DEVICES.read_text().splitlines()[2:]
+    except OSError:
+        return False
+    names = [line.partition(":")[0].strip() for line in lines]
+    # Tunnels that a kernel puts into each new namespace carry nothing while they are down.
+    return not any(_is_up(name) for name in names if name != "lo")
+
+
+def _is_up(name: str) -> bool:
+    import fcntl
+    import socket
+    import struct
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asked:  # netdevice(7)
+        request = struct.pack("16sh14x", name.encode()[:15], 0)
+        try:
+            told = fcntl.ioctl(asked, 0x8913, request)  # SIOCGIFFLAGS
+        except OSError as error:
+            return error.errno != errno.ENODEV
+    return bool(struct.unpack("16sh14x", told)[1] & 1)  # IFF_UP
+
+
+def _still(why: str) -> StillConnected:
+    return StillConnected(
+        f"the network could not be taken away from the site service ({why}); it uses none, but "
+        "nothing enforces that here: let systemd do it (PrivateNetwork=yes in the unit), run it in "
+        "a container with no network, or allow user namespaces"
+    )

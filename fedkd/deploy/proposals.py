@@ -1,0 +1,173 @@
+"""Spells the paper that proposes a run: what would be asked, of whom, and what would leave.
+
+Canonical JSON (RFC 8785), signed by the federation's key. A person at each hospital reads it and
+says yes or no; afterwards every question is held against it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fedkd.audit import SERVER, Federation, Peer
+from fedkd.audit.officer import expect_signed, sign_paper
+from fedkd.audit.verify import Malformed, SigningKey, VerifierKey, canonical, parsed
+from fedkd.knowledge import BadInput, Digest, digest_of_bytes
+from fedkd.wire.fields import RUN
+
+FORMAT: Final = 1
+KIND: Final = "proposal"
+MOST_BYTES: Final = 1 << 20
+_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+_ASKED: Final = {
+    "rounds": int,
+    "size": int,
+    "seed": int,
+    "local_epochs": int,
+    "lesson_epochs": int,
+    "batch": int,
+    "loss": str,
+    "loss_weight": float,
+    "temperature": float,
+    "codec": str,
+    "mechanism": str,
+    "epsilon": (float, type(None)),
+    "lesson": str,
+    "aggregate": str,
+    "filter": str,
+    "student": str,
+}
+"""What `asked` says, each of its type: all that a site is asked for, and what is made of it."""
+_QUERY: Final[Mapping[str, Mapping[str, type]]] = {
+    "public": {"source": str, "licence": str, "digest": str},
+    "synthetic": {"generator": str, "code": str, "seed": int},
+}
+_LEAVES: Final = {"messages": int, "rows": int, "classes": int, "bytes": int}
+_AUDIT: Final = {"threshold": (int, type(None)), "most_age": int, "cosigners": int}
+
+
+@dataclass(frozen=True, slots=True)
+class RunProposal:
+    """One proposed run, as everybody who takes part reads it.
+
+    `asked` are the numbers of the run, `query` where its queries come from, `parties` everybody's
+    public keys by name, the server's among them, `audit` the terms of cosigning, `would_leave`
+    what each site's answers add up to: messages, rows of probabilities, classes, bytes.
+    """
+
+    federation: str
+    run: str
+    rehearsal: bool
+    software: str
+    bundle: str
+    asked: Mapping[str, Any]
+    query: Mapping[str, Any]
+    parties: Mapping[str, Any]
+    audit: Mapping[str, Any]
+    would_leave: Mapping[str, int]
+    expires: str
+
+    def __post_init__(self) -> None:
+        where = "the proposal"
+        for name in ("federation", "run", "software", "bundle", "expires"):
+            _typed(getattr(self, name), str, name, where)
+        _typed(self.rehearsal, bool, "rehearsal", where)
+        if not RUN.fullmatch(self.run):
+            raise BadInput(f"the run {self.run!r} in {where}", "letters, digits and dashes")
+        _keys(self.asked, _ASKED, f"asked in {where}")
+        kind = str(self.query.get("kind")) if isinstance(self.query, Mapping) else ""
+        if kind not in _QUERY:
+            raise BadInput(f"queries of kind {kind!r} in {where}", " or ".join(_QUERY))
+        _keys(self.query, {"kind": str, **_QUERY[kind]}, f"query in {where}")
+        _keys(self.audit, _AUDIT, f"audit in {where}")
+        _keys(self.would_leave, _LEAVES, f"would_leave in {where}")
+        self.expiry()
+        self.federated()
+
+    @property
+    def digest(self) -> Digest:
+        """What names the proposal: of its canonical bytes."""
+        return digest_of_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes, which are what is signed and what travels."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        return canonical({"format": FORMAT, "kind": KIND, **plain}, KIND)
+
+    def signed(self, key: SigningKey) -> str:
+        """The federation's signature over it, as a note."""
+        return sign_paper(key, KIND, self.to_bytes()).decode()
+
+    def expiry(self) -> datetime:
+        """Until when a person may say yes."""
+        try:
+            return datetime.strptime(self.expires, _TIME).replace(tzinfo=UTC)
+        except ValueError:
+            raise BadInput(f"{self.expires!r} as expires", "a time in UTC") from None
+
+    def federated(self) -> Federation:
+        """Everybody's keys and the terms of cosigning."""
+        try:
+            peers = {party: Peer.from_json(peer) for party, peer in self.parties.items()}
+            terms = self.audit
+            federation = Federation(
+                peers, terms["threshold"], terms["most_age"], terms["cosigners"]
+            )
+            federation.rosters()
+        except (Malformed, KeyError, TypeError, AttributeError, ValueError):
+            raise BadInput(
+                "parties in the proposal that cannot cosign each other",
+                "a log's key and witnesses' keys for each, and a threshold that can be reached",
+            ) from None
+        if SERVER not in peers:
+            raise BadInput("no server among the parties of the proposal", "its public keys, too")
+        return federation
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The hospitals that are asked to take part, sorted."""
+        return tuple(sorted(self.parties.keys() - {SERVER}))
+
+    @classmethod
+    def parse(cls, body: bytes) -> "RunProposal":
+        """The proposal that `body` spells; `BadInput` for anything else."""
+        if len(body) > MOST_BYTES:
+            raise BadInput(f"a proposal of {len(body)} bytes", f"at most {MOST_BYTES}")
+        try:
+            plain = parsed(body, KIND)
+        except Malformed as error:
+            raise BadInput(f"a proposal that is none ({error})", "canonical JSON") from None
+        if not isinstance(plain, dict) or plain.pop("kind", None) != KIND:
+            raise BadInput("a paper of another kind", "a proposal")
+        if plain.pop("format", None) != FORMAT:
+            raise BadInput(
+                "a proposal of another format", f"format {FORMAT}", "update fedkd on this side"
+            )
+        names = {each.name for each in fields(cls)}
+        if set(plain) != names:
+            odd = ", ".join(sorted(set(plain) ^ names))
+            raise BadInput(f"a proposal with the keys {odd} wrong", "the keys of its kind")
+        asked = plain["asked"]
+        for name, kind in _ASKED.items():  # canonical JSON writes 1.0 as 1
+            floats = kind is float or (isinstance(kind, tuple) and float in kind)
+            if floats and isinstance(asked, dict) and type(asked.get(name)) is int:
+                asked[name] = float(asked[name])
+        return cls(**plain)
+
+    @classmethod
+    def read(cls, body: bytes, signature: str, key: VerifierKey) -> "RunProposal":
+        """The proposal in `body`, signed by the federation's `key`; `BadInput` otherwise."""
+        expect_signed(key, KIND, body, signature.encode(), "the proposal")
+        return cls.parse(body)
+
+
+def _keys(value: Any, types: Mapping[str, Any], where: str) -> None:
+    if not isinstance(value, Mapping) or set(value) != set(types):
+        raise BadInput(f"{where} with other keys", f"{', '.join(types)}")
+    for name, kind in types.items():
+        _typed(value[name], kind, name, where)
+
+
+def _typed(value: Any, kind: Any, name: str, where: str) -> None:
+    if (isinstance(value, bool) and kind is not bool) or not isinstance(value, kind):
+        raise BadInput(f"{value!r} as {name} in {where}", f"a value of type {kind}")

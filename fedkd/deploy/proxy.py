@@ -1,0 +1,199 @@
+"""Writes the reverse proxy's configuration: the fleet interface alone comes in, over TLS.
+
+Flower's SuperLink serves three interfaces on one port, and the control interface, with which runs
+are started, asks nobody who they are (flwr 1.41). So the SuperLink listens on loopback, and nginx
+lets through what a registered SuperNode needs, by exact paths, and nothing else.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from fedkd.federation.durable import write_bytes
+from fedkd.knowledge import BadInput
+
+FLEET: Final = (
+    "activate-node",
+    "confirm-message-received",
+    "deactivate-node",
+    "get-fab",
+    "get-run",
+    "pull-messages",
+    "pull-object",
+    "push-messages",
+    "push-object",
+    "send-node-heartbeat",
+)
+"""What a SuperNode with a registered key calls (flwr 1.41, 1.42). register-node and unregister-node
+are for SuperNodes without a key of their own, which there are none of."""
+MOST_BODY: Final = "16m"
+"""The largest request: Flower sends arrays in parts of 5 MiB."""
+_CIPHERS: Final = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256"
+)
+"""Of TLS 1.2 (RFC 9325, 4.2); those of 1.3 are all sound."""
+_INSTALL: Final = (
+    "install it from the distribution: apt install nginx-light, dnf install nginx or "
+    "apk add nginx; its own service may stay off (systemctl disable --now nginx)"
+)
+
+_CONF: Final = """\
+# Made by fedkd server init, and again at each start from server.yaml: what you change is lost.
+# nginx -p {folder}/ -c nginx.conf
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log logs/error.log warn;
+
+events {{
+    worker_connections 1024;
+}}
+
+http {{
+    # Who asked, when, what for, and what came of it; no body, no header with a key.
+    log_format told escape=json '{{"time":"$time_iso8601","from":"$remote_addr",'
+        '"request":"$request","status":$status,"in":$request_length,'
+        '"out":$bytes_sent,"seconds":$request_time,"tls":"$ssl_protocol"}}';
+    access_log logs/access.log told;
+    server_tokens off;
+    default_type text/plain;
+
+    # Bodies stay in memory: no answer of a hospital lies on this disk on its way through.
+    client_max_body_size {most};
+    client_body_buffer_size {most};
+    client_body_temp_path temp/body;
+    proxy_temp_path temp/proxy;
+    fastcgi_temp_path temp/fastcgi;
+    uwsgi_temp_path temp/uwsgi;
+    scgi_temp_path temp/scgi;
+    proxy_max_temp_file_size 0;
+    proxy_buffers 16 64k;
+    proxy_buffer_size 64k;
+    proxy_busy_buffers_size 128k;
+    large_client_header_buffers 4 8k;
+
+    # A SuperNode asks every 3 seconds, and says that it lives every 30.
+    client_header_timeout 30s;
+    client_body_timeout 60s;
+    send_timeout 60s;
+    keepalive_timeout 75s;
+    reset_timedout_connection on;
+    limit_conn_zone $binary_remote_addr zone=from:1m;
+    limit_conn from 64;
+
+    server {{
+        listen {listen} ssl;
+        server_name _;
+
+        ssl_certificate {keys}/server.crt;
+        ssl_certificate_key {keys}/server.key;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_ciphers {ciphers};
+        ssl_prefer_server_ciphers on;
+        ssl_session_cache shared:fedkd:1m;
+        ssl_session_tickets off;
+
+        # The path as it was sent, letter by letter, before anything is decoded or shortened: a
+        # path with a dot, a percent sign or a second slash is none of these.
+        if ($request_uri !~ "^/v1/fleet/({fleet})$") {{
+            return 404;
+        }}
+
+        if ($request_method != POST) {{
+            return 404;
+        }}
+
+        location / {{
+            return 404;
+        }}
+
+        location ~ "^/v1/fleet/({fleet})$" {{
+            proxy_pass https://127.0.0.1:{port};
+            proxy_http_version 1.1;
+            proxy_set_header Host localhost;
+            proxy_set_header Connection "";
+            proxy_set_header Upgrade "";
+            proxy_set_header Forwarded "";
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header X-Forwarded-Proto https;
+            proxy_ssl_protocols TLSv1.2 TLSv1.3;
+            proxy_ssl_verify on;
+            proxy_ssl_verify_depth 1;
+            proxy_ssl_trusted_certificate {keys}/ca.crt;
+            proxy_ssl_server_name on;
+            proxy_ssl_name localhost;
+            proxy_connect_timeout 5s;
+            proxy_read_timeout 120s;
+            proxy_send_timeout 120s;
+            proxy_next_upstream off;
+        }}
+    }}
+}}
+"""
+
+
+def nginx_conf(folder: Path, *, listen: str, port: int) -> str:
+    """The configuration for the proxy of the federation in `folder`, in front of loopback `port`.
+
+    `listen` is HOST:PORT as nginx takes it. `BadInput` for a folder whose name nginx cannot read.
+    """
+    folder = folder.resolve()
+    if any(mark in str(folder) for mark in " \t\n'\"\\;{}$#"):
+        raise BadInput(f"the folder {folder}", "a path without spaces, quotes, braces, $, # and ;")
+    return _CONF.format(
+        folder=folder / "nginx",
+        keys=folder / "keys",
+        listen=listen,
+        port=port,
+        fleet="|".join(FLEET),
+        most=MOST_BODY,
+        ciphers=_CIPHERS,
+    )
+
+
+def write_conf(folder: Path, *, listen: str, port: int) -> Path:
+    """Writes nginx/nginx.conf, with the folders that it names; returns it."""
+    place = folder / "nginx"
+    for each in (place, place / "logs", place / "temp"):
+        each.mkdir(mode=0o700, exist_ok=True)
+    write_bytes(place / "nginx.conf", nginx_conf(folder, listen=listen, port=port).encode())
+    return place / "nginx.conf"
+
+
+def nginx() -> str:
+    """Where nginx is; `BadInput` says how to install it."""
+    found = shutil.which("nginx", path=os.pathsep.join((os.environ.get("PATH", ""), *_PLACES)))
+    if found is None:
+        raise BadInput("no nginx on this machine", "the reverse proxy nginx", _INSTALL)
+    return found
+
+
+_PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/bin")
+
+
+def command(folder: Path) -> list[str]:
+    """What starts the proxy in the foreground."""
+    place = (folder / "nginx").resolve()
+    return [nginx(), "-p", f"{place}/", "-c", str(place / "nginx.conf")]
+
+
+def expect_valid(folder: Path) -> None:
+    """`BadInput` where nginx refuses its configuration (a port below 1024, a wrong address)."""
+    done = subprocess.run(  # noqa: S603 - our own words, no shell
+        [*command(folder), "-t"], capture_output=True, text=True, timeout=30, check=False
+    )
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if "[emerg]" in line] or [done.stderr]
+        raise BadInput(
+            f"a configuration that nginx refuses: {said[0].strip()}",
+            "one that it takes",
+            "look at address, listen and superlink_port in server.yaml",
+        )
+
+
+def reload(pid: int) -> None:
+    """Tells a running proxy to take its certificate and configuration again; no request is lost."""
+    os.kill(pid, signal.SIGHUP)

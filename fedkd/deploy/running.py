@@ -1,0 +1,322 @@
+"""Keeps a coordinator's SuperLink and proxy running in the foreground, and ends both cleanly."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from fedkd.deploy import proxy, superlink
+from fedkd.deploy.authority import ending, expect_leaf
+from fedkd.deploy.coordinator import reconcile
+from fedkd.deploy.lines import Line
+from fedkd.deploy.server_folder import ServerFolder
+from fedkd.deploy.superlink import CannotTell
+from fedkd.federation.durable import write_bytes
+from fedkd.knowledge import BadInput
+
+SERVER: Final = "server"
+SUPERLINK: Final = "superlink"
+PROXY: Final = "nginx"
+METRICS: Final = "metrics"
+READY: Final = "ready"
+START_SECONDS: Final = 120.0
+_ENDS: Final = {SUPERLINK: 15.0, PROXY: 5.0, METRICS: 3.0}
+"""Seconds that each is given to end by itself."""
+_MOST_LOG: Final = 32 << 20
+_LOOK_SECONDS: Final = 0.5
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+
+
+def start(
+    server: ServerFolder, told: Callable[[str], None] = print, *, metrics: int | None = None
+) -> int:
+    """Runs the SuperLink and the proxy until SIGTERM or SIGINT; returns an exit status.
+
+    0 where it was told to end, 1 where one of the two ended by itself: both are down then, and
+    whoever supervises starts them again. SIGHUP gives the proxy its certificate anew. `BadInput`
+    where something cannot be right, before anything is started. With `metrics`, a port, figures
+    are served there on loopback; that may end without ending the rest.
+    """
+    settings = server.settings()
+    proxy.nginx()
+    server.federation()
+    expect_leaf(server.keys, settings.host)
+    server.write_home(settings)
+    server.write_proxy(settings)
+    proxy.expect_valid(server.folder)
+    for warning in ending(server.keys):
+        told(Line(f"WARNING: {warning}", level="warning"))
+    with _alone(server), _Signals() as signals, _Processes(server) as processes:
+        port = settings.superlink_port
+        told(Line(f"starting the SuperLink on {superlink.HOST}:{port} ...", event="starting"))
+        link = processes.begin(
+            SUPERLINK, superlink.command(server, settings), superlink.environment(server)
+        )
+        superlink.wait_until_healthy(server, settings, link, START_SECONDS)
+        for line in reconcile(server):
+            told(line)
+        processes.begin(PROXY, proxy.command(server.folder), dict(os.environ))
+        time.sleep(_LOOK_SECONDS)
+        if (gone := processes.gone()) is None:
+            write_bytes(server.folder / "pids" / READY, b"")
+            said = f"{settings.name} is reached at {settings.address}, by its fleet interface alone"
+            told(Line(said, event="ready", address=settings.address))
+            if metrics is not None:
+                processes.begin(METRICS, _metrics_command(server, metrics), dict(os.environ))
+            gone = _watch(server, processes, signals)
+    if gone is None:
+        told(Line("ended", event="ended"))
+        return 0
+    said = f"error: found {gone} ended, expected it running; see {_log(server, gone)}"
+    told(Line(said, level="error", event="ended", program=gone))
+    return 1
+
+
+def _metrics_command(server: ServerFolder, port: int) -> list[str]:
+    program = [sys.executable, "-I", "-m", "fedkd.deploy.server_metrics"]
+    return [*program, str(server.folder), str(port)]
+
+
+def start_detached(server: ServerFolder, more: Sequence[str] = ()) -> int:
+    """Starts the same in the background, with `more` words; its process id once it is ready."""
+    running = pid_of(server, SERVER)
+    if running is not None:
+        raise _already(running)
+    (server.folder / "pids" / READY).unlink(missing_ok=True)
+    log = _log(server, SERVER)
+    with log.open("ab") as out:
+        process = subprocess.Popen(  # noqa: S603 - our own words, no shell
+            [sys.executable, "-m", "fedkd", "server", "start", str(server.folder), *more],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    until = time.monotonic() + START_SECONDS + 30
+    while not (server.folder / "pids" / READY).exists():
+        if process.poll() is not None or time.monotonic() > until:
+            with suppress(ProcessLookupError):
+                process.terminate()
+            last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise CannotTell(f"it did not start: {''.join(last)} (see {log})")
+        time.sleep(0.2)
+    return process.pid
+
+
+def stop(server: ServerFolder, seconds: float = 40.0) -> bool:
+    """Ends what runs, and waits until it has; False where nothing ran."""
+    pid = pid_of(server, SERVER)
+    left = [pid_of(server, name) for name in (PROXY, SUPERLINK)]
+    if pid is None and not any(left):
+        return False
+    for one in (pid,) if pid is not None else left:
+        _tell(one, signal.SIGTERM)
+    until = time.monotonic() + seconds
+    names = (SERVER, PROXY, SUPERLINK)
+    while any(pid_of(server, name) for name in names) and time.monotonic() < until:
+        time.sleep(0.1)
+    for name in names:
+        _tell(pid_of(server, name), signal.SIGKILL)
+    return True
+
+
+def pid_of(server: ServerFolder, name: str) -> int | None:
+    """The process that runs here under this name; None where it does not, or is another one."""
+    path = server.folder / "pids" / f"{name}.pid"
+    try:
+        pid, started = path.read_text().split()
+        return int(pid) if _started(int(pid)) == started else None
+    except (OSError, ValueError):
+        return None
+
+
+def tell_to_reload(server: ServerFolder) -> bool:
+    """Has a running proxy take its certificate again; False where none runs."""
+    pid = pid_of(server, PROXY)
+    if pid is None:
+        return False
+    proxy.expect_valid(server.folder)
+    proxy.reload(pid)
+    return True
+
+
+class _Processes:
+    """The two processes; on leaving they are ended, the proxy first, whatever happened."""
+
+    def __init__(self, server: ServerFolder) -> None:
+        self._server = server
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> "_Processes":
+        for name in (METRICS, PROXY, SUPERLINK):  # of a coordinator that was killed
+            _end_stray(self._server, name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in reversed(self._running):
+            process = self._running[name]
+            process.terminate()
+            try:
+                process.wait(_ENDS[name])
+            except subprocess.TimeoutExpired:
+                _kill_group(process.pid)
+                process.wait()
+            _kill_group(process.pid)  # what it started
+            (self._server.folder / "pids" / f"{name}.pid").unlink(missing_ok=True)
+
+    def begin(
+        self, name: str, command: Sequence[str], environment: dict[str, str]
+    ) -> "subprocess.Popen[bytes]":
+        """Starts one; its output goes to its log. It ends when this process does."""
+        with _log(self._server, name).open("ab") as out:
+            process = subprocess.Popen(  # noqa: S603 - our own words, no shell
+                list(command),
+                env=environment,
+                cwd=self._server.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                umask=0o077,
+                preexec_fn=_ends_with_its_parent,  # noqa: PLW1509 - no threads here
+            )
+        self._running[name] = process
+        _write_pid(self._server, name, process.pid)
+        return process
+
+    def gone(self) -> str | None:
+        """The first that ended by itself, of those without which nothing works."""
+        ended = (name for name, p in self._running.items() if p.poll() is not None)
+        return next((name for name in ended if name != METRICS), None)
+
+    def reload(self) -> None:
+        """The proxy takes its certificate again."""
+        proxy.reload(self._running[PROXY].pid)
+
+
+class _Signals:
+    """What this process was told meanwhile; the handlers of before come back on leaving."""
+
+    def __init__(self) -> None:
+        self.ends = False
+        self.reloads = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "_Signals":
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._before[each] = signal.signal(each, self._told)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() returned
+
+    def _told(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self.reloads = True
+            return
+        if self.ends:
+            raise KeyboardInterrupt
+        self.ends = True
+
+
+def _watch(server: ServerFolder, processes: _Processes, signals: _Signals) -> str | None:
+    """Waits until it is told to end (None), or one of the two has ended (its name)."""
+    looked = time.monotonic()
+    while not signals.ends:
+        if (gone := processes.gone()) is not None:
+            return gone
+        if signals.reloads:
+            signals.reloads = False
+            processes.reload()
+        if time.monotonic() - looked > 60:
+            looked = time.monotonic()
+            for name in (SUPERLINK, PROXY, METRICS):
+                _keep_small(_log(server, name))
+            _keep_small(server.folder / "nginx" / "logs" / "access.log")
+        time.sleep(_LOOK_SECONDS)
+    return None
+
+
+@contextmanager
+def _alone(server: ServerFolder) -> Iterator[None]:
+    """`BadInput` where this folder's coordinator runs already."""
+    running = pid_of(server, SERVER)
+    if running is not None and running != os.getpid():
+        raise _already(running)
+    _write_pid(server, SERVER, os.getpid())
+    try:
+        yield
+    finally:
+        (server.folder / "pids" / READY).unlink(missing_ok=True)
+        (server.folder / "pids" / f"{SERVER}.pid").unlink(missing_ok=True)
+
+
+def _already(pid: int) -> BadInput:
+    return BadInput(f"it running already, as process {pid}", "none", "fedkd server stop ends it")
+
+
+def _end_stray(server: ServerFolder, name: str) -> None:
+    pid = pid_of(server, name)
+    _tell(pid, signal.SIGTERM)
+    until = time.monotonic() + _ENDS[name]
+    while pid_of(server, name) is not None and time.monotonic() < until:
+        time.sleep(0.1)
+    if (pid := pid_of(server, name)) is not None:
+        _kill_group(pid)
+
+
+def _tell(pid: int | None, number: int) -> None:
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _write_pid(server: ServerFolder, name: str, pid: int) -> None:
+    """With the time at which it started: a number is given to another process some day."""
+    write_bytes(server.folder / "pids" / f"{name}.pid", f"{pid} {_started(pid)}\n".encode())
+
+
+def _started(pid: int) -> str:
+    """When a process started, in words of the system's own; `OSError` where there is none."""
+    try:
+        said = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            raise
+        os.kill(pid, 0)  # no /proc on this system: that it runs is all that can be said
+        return "unknown"
+    state, *fields = said.rpartition(") ")[2].split()  # proc(5): the name may hold anything
+    if state == "Z":
+        raise ProcessLookupError(pid)
+    return fields[18]  # field 22, starttime
+
+
+def _log(server: ServerFolder, name: str) -> Path:
+    return server.folder / "superlink" / f"{name}.log"
+
+
+def _keep_small(path: Path) -> None:
+    """Moves what a log holds aside once it is large; whoever writes to it goes on."""
+    if path.exists() and path.stat().st_size > _MOST_LOG:
+        shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+        os.truncate(path, 0)  # opened for appending by its writer
+
+
+def _ends_with_its_parent() -> None:
+    """In the new process: SIGTERM once this one is gone, were it killed (Linux alone)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

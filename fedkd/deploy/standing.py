@@ -1,0 +1,136 @@
+"""Says how a coordinator's side stands: what runs, who is connected, how long certificates hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedkd.deploy import superlink
+from fedkd.deploy.authority import REMEDY, Holding, ending, holding
+from fedkd.deploy.coordinator import key_fingerprint, roster_of
+from fedkd.deploy.roster import ADMITTED, Member, Roster
+from fedkd.deploy.run_standing import RunStanding, runs_of
+from fedkd.deploy.running import PROXY, SERVER, SUPERLINK, pid_of
+from fedkd.deploy.server_folder import ServerFolder
+from fedkd.deploy.superlink import CannotTell
+from fedkd.knowledge import BadInput
+
+Told = tuple[dict[str, Mapping[str, Any]] | None, tuple[Mapping[str, Any], ...] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A coordinator's side at one moment.
+
+    `processes` are ids by name, None where one does not run. `connections` are by site what the
+    SuperLink says of it, None where it did not: nobody can tell. `warnings` are what a person
+    should do something about. `progress` is of the newest runs, oldest first.
+    """
+
+    name: str
+    address: str
+    fingerprint: str
+    processes: Mapping[str, int | None]
+    healthy: bool
+    members: tuple[Member, ...]
+    connections: Mapping[str, Mapping[str, Any]] | None
+    runs: tuple[Mapping[str, Any], ...] | None
+    folders: tuple[str, ...]
+    certificates: tuple[Holding, ...]
+    warnings: tuple[str, ...]
+    progress: tuple[RunStanding, ...] = ()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether hospitals can reach the SuperLink."""
+        return self.healthy and self.processes[PROXY] is not None
+
+    def connection(self, member: Member) -> str | None:
+        """What the SuperLink says of a member: online, offline, registered; None: not known."""
+        if self.connections is None or member.state != ADMITTED:
+            return None
+        return str(self.connections.get(member.site, {}).get("status", "not registered"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "federation": self.name,
+            "address": self.address,
+            "fingerprint": self.fingerprint,
+            "up": self.is_up,
+            "superlink": {"pid": self.processes[SUPERLINK], "healthy": self.healthy},
+            "proxy": {"pid": self.processes[PROXY]},
+            "server": {"pid": self.processes[SERVER]},
+            "sites": [self._site(member) for member in self.members],
+            "runs": None if self.runs is None else [dict(run) for run in self.runs],
+            "run_folders": list(self.folders),
+            "progress": [run.to_json() for run in self.progress],
+            "certificates": [each.to_json() for each in self.certificates],
+            "warnings": list(self.warnings),
+        }
+
+    def _site(self, member: Member) -> dict[str, Any]:
+        seen = (self.connections or {}).get(member.site, {})
+        return {
+            "site": member.site,
+            "state": member.state,
+            "connection": self.connection(member),
+            "online_since": seen.get("online-at") if seen.get("status") == "online" else None,
+            "offline_since": seen.get("offline-at") if seen.get("status") == "offline" else None,
+            "node_id": member.node_id,
+            "software": member.software,
+            "invited_at": member.invited_at,
+            "expires": member.expires,
+            "admitted_at": member.admitted_at,
+            "revoked_at": member.revoked_at,
+            "reason": member.reason,
+        }
+
+
+def standing(server: ServerFolder) -> Standing:
+    """How it stands now; asks the SuperLink, where it is up."""
+    settings = server.settings()
+    roster = roster_of(server)
+    processes = {name: pid_of(server, name) for name in (SERVER, SUPERLINK, PROXY)}
+    warnings: list[str] = []
+    healthy = superlink.is_healthy(server, settings)
+    connections, runs = _told(server, roster, warnings) if healthy else (None, None)
+    if processes[SERVER] is not None and not healthy:
+        warnings.append("the SuperLink does not answer: see superlink/superlink.log")
+    if processes[SERVER] is not None and processes[PROXY] is None:
+        warnings.append("the proxy does not run: see nginx/logs/error.log")
+    certificates = tuple(holding(server.keys / name) for name in REMEDY)
+    warnings += ending(server.keys)
+    try:
+        server.federation()
+    except BadInput as error:
+        warnings.append(str(error))
+    return Standing(
+        name=settings.name,
+        address=settings.address,
+        fingerprint=key_fingerprint(server),
+        processes=processes,
+        healthy=healthy,
+        members=roster.members,
+        connections=connections,
+        runs=runs,
+        folders=_folders(server),
+        certificates=certificates,
+        warnings=tuple(warnings),
+        progress=runs_of(server.folder / "runs"),
+    )
+
+
+def _told(server: ServerFolder, roster: Roster, warnings: list[str]) -> Told:
+    """By site what the SuperLink says of its node, and the runs that it knows."""
+    try:
+        by_id = {int(node["node-id"]): node for node in superlink.nodes(server)}
+        runs = superlink.runs(server)
+    except (CannotTell, KeyError, ValueError) as error:
+        warnings.append(f"the SuperLink did not say who is connected: {error}")
+        return None, None
+    admitted = roster.admitted()
+    return {it.site: by_id[it.node_id] for it in admitted if it.node_id in by_id}, runs
+
+
+def _folders(server: ServerFolder) -> tuple[str, ...]:
+    return tuple(sorted(it.name for it in (server.folder / "runs").iterdir() if it.is_dir()))

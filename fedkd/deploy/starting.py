@@ -1,0 +1,280 @@
+"""Says which processes a hospital runs, as whom, with which environment, and how they are doing."""
+
+import json
+import os
+import re
+import socket as sockets
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.knock import KNOCK, SETTINGS
+from fedkd.deploy.lines import TEXT
+from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
+from fedkd.deploy.shims import SHIMS
+from fedkd.deploy.socket import Away, Frame, Kind, connected, request
+from fedkd.deploy.supervising import Program, state_of, supervisor_of
+from fedkd.knowledge.bad_input import BadInput
+
+SERVICE, LETTERBOX, NODE, METRICS = "service", "letterbox", "node", "metrics"
+HALVES: Final = (SERVICE, LETTERBOX)
+STATUS_SECONDS: Final = 5.0
+NODE_RETRY_SECONDS: Final = 15.0
+"""Flower lets a node that ended without a word in again once its heartbeat has lapsed."""
+_ONE_THREAD: Final = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+)
+_QUIET: Final = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+}
+_PASSED_ON: Final = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HTTPS_PROXY", "https_proxy",
+                     "FEDKD_NODE_POLL_SECONDS", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL")  # fmt: skip
+_SERVICE_ALSO: Final = ("FEDKD_ACCEPT_LOG_ON_NETWORK_DISK", "CREDENTIALS_DIRECTORY")
+_LOOPBACK: Final = "127.0.0.1,localhost,::1"
+_CONNECTED: Final = ("SuperNode ID:", "Connection successful")
+_RETRIES: Final = "Connection attempt failed"
+_EXIT: Final = re.compile(r"Exit Code: (\d+)")
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+_TAIL_BYTES: Final = 1 << 16
+
+
+def programs(
+    hospital: Hospital,
+    who: Whose,
+    halves: Sequence[str] = HALVES,
+    *,
+    keep_network: bool = False,
+    log_format: str = TEXT,
+    metrics: int | None = None,
+) -> list[Program]:
+    """What runs at `hospital`: the site service, and the letterbox with Flower's node.
+
+    For the letterbox nothing but its own folder is read here. With `metrics`, a port, its half
+    serves figures on loopback.
+    """
+    made = []
+    if SERVICE in halves:
+        made.append(_service(hospital, who, keep_network, log_format))
+    if LETTERBOX in halves:
+        made += _letterbox(hospital, who)
+        if metrics is not None:
+            made.append(_metrics(hospital, who, metrics))
+    return made
+
+
+def letterbox_environment(letterbox: Path) -> dict[str, str]:
+    """All that the letterbox's processes are told: nothing of whoever started them."""
+    home = str(letterbox / HOME)
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    around = [os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy")]
+    no_proxy = ",".join([*dict.fromkeys(filter(None, around)), _LOOPBACK])
+    return {
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        **passed,
+        **_QUIET,
+        **_ONE_THREAD,
+        "PATH": os.pathsep.join([str(letterbox / SHIMS), "/usr/bin", "/bin"]),
+        "HOME": home,
+        "FLWR_HOME": home,
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _service(hospital: Hospital, who: Whose, keep_network: bool, log_format: str) -> Program:
+    passed = {n: os.environ[n] for n in (*_PASSED_ON[:4], *_SERVICE_ALSO) if n in os.environ}
+    more = [] if who.group is None else ["--group", str(who.group)]
+    more += ["--keep-network"] if keep_network else []
+    more += ["--log-format", log_format] if log_format != TEXT else []
+    return Program(
+        SERVICE,
+        [sys.executable, "-I", "-m", "fedkd.deploy.service", str(hospital.folder), *more],
+        {
+            **passed,
+            **_ONE_THREAD,
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(hospital.folder),
+            "PYTHONUNBUFFERED": "1",
+        },
+        hospital.folder,
+        hospital.run / "service.log",
+        ready=lambda: _listens(hospital.socket),
+        explain=_last_line,
+        end_seconds=30.0,
+    )
+
+
+def _letterbox(hospital: Hospital, who: Whose) -> list[Program]:
+    folder = hospital.letterbox
+    told = letterbox_settings(folder)
+    environment = letterbox_environment(folder)
+    logs = folder / LOGS
+    box = Program(
+        LETTERBOX,
+        [sys.executable, "-I", "-m", "fedkd.deploy.letterbox", str(folder)],
+        environment,
+        folder,
+        logs / "letterbox.log",
+        who.user,
+        who.group,
+        # Before the node asks for messages somebody must be there to answer them.
+        ready=lambda: _listens(folder / KNOCK) and _listens(Path(told["service"])),
+        explain=_last_line,
+    )
+    node = Program(
+        NODE,
+        [
+            sys.executable, "-I", "-m", "fedkd.federation.flower.node",
+            "--superlink", told["address"],
+            "--root-certificates", str(folder / AUTHORITY),
+            "--auth-supernode-private-key", str(folder / NODE_KEY),
+            "--host", "127.0.0.1",
+            "--port", str(_free_port()),
+        ],
+        environment,
+        folder,
+        logs / "node.log",
+        who.user,
+        who.group,
+        explain=explain_node,
+    )  # fmt: skip
+    return [box, node]
+
+
+def _metrics(hospital: Hospital, who: Whose, port: int) -> Program:
+    folder = hospital.letterbox
+    return Program(
+        METRICS,
+        [sys.executable, "-I", "-m", "fedkd.deploy.site_metrics", str(folder), str(port)],
+        letterbox_environment(folder),
+        folder,
+        folder / LOGS / "metrics.log",
+        who.user,
+        who.group,
+        explain=_last_line,
+    )
+
+
+def letterbox_settings(letterbox: Path) -> dict[str, str]:
+    """What the letterbox was told; `BadInput` where nobody prepared it."""
+    try:
+        told: dict[str, str] = json.loads((letterbox / SETTINGS).read_text())
+    except (OSError, ValueError):
+        raise BadInput(
+            f"no {SETTINGS} in {letterbox}",
+            "a letterbox that the site service prepared",
+            "start that first: fedkd site start HOSPITAL --only service",
+        ) from None
+    return told
+
+
+def explain_node(tail: str) -> tuple[str, float]:
+    """Why Flower's node ended, from the end of its log, and how long to wait at least."""
+    codes = _EXIT.findall(tail)
+    if not codes:
+        return _last_line(tail)
+    if codes[-1] == "305":
+        return (
+            "the coordinator does not let this node in (305): it is not admitted yet, was "
+            "revoked, or the time since it last ended is too short; this machine's clock may be "
+            "wrong, too (fedkd site check --network tells)",
+            NODE_RETRY_SECONDS,
+        )
+    return f"Flower's exit code {codes[-1]}", 0.0
+
+
+def connection_of(letterbox: Path) -> bool | None:
+    """Whether the node reached the coordinator, by its log since its start; None: not running."""
+    where = running_in(letterbox)
+    if where is None or (state_of(where).get(NODE) or {}).get("pid") is None:
+        return None
+    return reached(letterbox)
+
+
+def reached(letterbox: Path) -> bool | None:
+    """Whether the node's log says that it reached the coordinator; None: there is no such log."""
+    try:
+        with (letterbox / LOGS / "node.log").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        if any(mark in line for mark in _CONNECTED):
+            return True
+        if _RETRIES in line or "Starting Flower SuperNode" in line:
+            return False
+    # A log so long that its beginning is out of sight is one of messages that came and went.
+    return len(lines) > 100
+
+
+def running_in(letterbox: Path) -> Path | None:
+    """The folder of the supervisor that runs the letterbox: the hospital's run/, or its own."""
+    for folder in (letterbox.parent / "run", letterbox / HOME):
+        if supervisor_of(folder) is not None and NODE in state_of(folder):
+            return folder
+    return None
+
+
+def service_of(hospital: Hospital) -> dict[str, Any] | None:
+    """What the site service says of itself; None where it is not there."""
+    try:
+        reply = request(hospital.socket, Frame(Kind.STATUS), STATUS_SECONDS)
+        told: dict[str, Any] = json.loads(reply.body) if reply.kind is Kind.STANDING else {}
+    except (Away, ValueError):
+        return None
+    return told or None
+
+
+def detach(command: Sequence[str], log: Path, folder: Path, seconds: float = 60.0) -> int:
+    """Starts `command` in the background, in a session of its own; returns its process id.
+
+    Waits until it holds the lock in `folder`; `BadInput` with the end of `log` where it ended.
+    """
+    environment: Mapping[str, str] = os.environ
+    with log.open("ab") as out:
+        begun_at = out.tell()
+        started = subprocess.Popen(  # noqa: S603  # our own command
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=dict(environment),
+            start_new_session=True,
+        )
+    until = time.monotonic() + seconds
+    while supervisor_of(folder) != started.pid:
+        if started.poll() is not None or time.monotonic() > until:
+            with log.open("rb") as file:
+                file.seek(begun_at)
+                said = file.read().decode(errors="replace").strip()
+            raise BadInput(f"a start that failed ({said[-500:]})", "running processes")
+        time.sleep(0.1)
+    return started.pid
+
+
+def _listens(path: Path) -> bool:
+    try:
+        with connected(path) as connection:
+            connection.settimeout(1.0)
+        return True
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with sockets.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def _last_line(tail: str) -> tuple[str, float]:
+    lines = [line for line in _COLOUR.sub("", tail).splitlines() if line.strip()]
+    return (lines[-1].strip()[-300:] if lines else "", 0.0)

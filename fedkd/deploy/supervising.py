@@ -1,0 +1,290 @@
+"""Keeps a hospital's processes running: starts them in order, again after a while, ends them."""
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, TextIO
+
+from fedkd.deploy.hospital import write_private
+from fedkd.deploy.lines import Line
+from fedkd.knowledge.bad_input import BadInput
+
+STOPPED: Final = 0
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+"""Seconds before a process that ended is started again: twice as long each time, up to a minute."""
+STEADY_SECONDS: Final = 60.0
+"""A process that ran as long as this begins with the shortest wait again."""
+_TICK: Final = 0.2
+_MOST_LOG_BYTES: Final = 8 << 20
+_TAIL_BYTES: Final = 1 << 14
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One process to be kept running.
+
+    `ready` is waited for before the next one starts. `explain` reads the end of its log once it
+    has ended: what to say of it, and the least seconds to wait.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    log: Path
+    user: int | None = None
+    group: int | None = None
+    ready: Callable[[], bool] = lambda: True
+    explain: Callable[[str], tuple[str, float]] = lambda tail: ("", 0.0)
+    end_seconds: float = 10.0
+
+
+@dataclass(slots=True)
+class _Running:
+    """A program's process, and what came of the earlier ones."""
+
+    program: Program
+    process: "subprocess.Popen[bytes] | None" = None
+    began: float = 0.0
+    since: str = ""
+    restarts: int = 0
+    wait: float = FIRST_WAIT
+    due: float = 0.0
+    begun_at: int = 0
+    last_exit: int | None = None
+    said: str = field(default="")
+
+
+class Supervisor:
+    """Runs programs until SIGTERM or SIGINT; one at a time a folder, whoever comes second is told.
+
+    `folder` gets `start.lock` with the supervisor's process id, and `state.json`.
+    """
+
+    def __init__(
+        self, folder: Path, programs: Sequence[Program], tell: Callable[[str], None] = print
+    ) -> None:
+        self._folder = folder
+        self._all = [_Running(program) for program in programs]
+        self._tell = tell
+        self._stop = False
+
+    def run(self) -> int:
+        """Starts the programs in order, keeps them, ends them in the opposite order."""
+        with _locked(self._folder):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._told)
+            try:
+                while not self._stop:
+                    self._look()
+                    time.sleep(_TICK)
+            finally:
+                self._end()
+        return STOPPED
+
+    def _told(self, number: int, frame: FrameType | None) -> None:
+        self._stop = True
+
+    def _look(self) -> None:
+        """One look at each: a later program is not started before the earlier ones are ready."""
+        changed = False
+        for each in self._all:
+            if each.process is not None and each.process.poll() is not None:
+                self._ended(each)
+                changed = True
+            if each.process is None and time.monotonic() >= each.due:
+                self._begin(each)
+                changed = True
+            if each.process is None or not each.program.ready():
+                break
+        if changed:
+            self._write_state()
+
+    def _begin(self, each: _Running) -> None:
+        program = each.program
+        if program.log.exists() and program.log.stat().st_size > _MOST_LOG_BYTES:
+            program.log.replace(program.log.with_suffix(".log.1"))
+        handle = os.open(program.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        if program.user is not None:
+            os.fchown(handle, program.user, -1 if program.group is None else program.group)
+        each.begun_at = os.fstat(handle).st_size
+        try:
+            each.process = subprocess.Popen(  # noqa: S603  # a command of ours, no shell
+                list(program.command),
+                stdin=subprocess.DEVNULL,
+                stdout=handle,
+                stderr=handle,
+                env=dict(program.environment),
+                cwd=program.folder,
+                start_new_session=True,
+                user=program.user,
+                group=program.group,
+                extra_groups=None if program.user is None else [],
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  # no thread is running here
+            )
+        finally:
+            os.close(handle)
+        each.began, each.since = time.monotonic(), _now()
+        pid = each.process.pid
+        said = f"{program.name} started, process {pid}"
+        self._tell(Line(said, event="started", program=program.name, pid=pid))
+
+    def _ended(self, each: _Running) -> None:
+        process = each.process
+        if process is None:
+            return
+        _kill_group(process.pid, signal.SIGKILL)  # what it may have left behind
+        each.process, each.last_exit = None, process.returncode
+        each.restarts += 1
+        if time.monotonic() - each.began > STEADY_SECONDS:
+            each.wait = FIRST_WAIT
+        said, least = each.program.explain(_tail(each.program.log, each.begun_at))
+        wait = max(each.wait, least)
+        each.said, each.due = said, time.monotonic() + wait
+        each.wait = min(each.wait * 2, LONGEST_WAIT)
+        reason = f": {said}" if said else f", see {each.program.log}"
+        line = (
+            f"{each.program.name} ended with status {process.returncode}{reason}; "
+            f"it is started again in {wait:.0f} s"
+        )
+        self._tell(
+            Line(
+                line,
+                level="warning",
+                event="ended",
+                program=each.program.name,
+                status=process.returncode,
+                again_in_s=wait,
+            )
+        )
+
+    def _end(self) -> None:
+        for each in reversed(self._all):
+            if each.process is None:
+                continue
+            each.process.terminate()
+            try:
+                each.process.wait(each.program.end_seconds)
+            except subprocess.TimeoutExpired:
+                self._tell(f"{each.program.name} did not end by itself; it is ended")
+            _kill_group(each.process.pid, signal.SIGKILL)
+            each.process.wait()
+            each.last_exit, each.process = each.process.returncode, None
+        self._write_state()
+        self._tell("stopped")
+
+    def _write_state(self) -> None:
+        told = {
+            each.program.name: {
+                "pid": None if each.process is None else each.process.pid,
+                "since": each.since or None,
+                "restarts": each.restarts,
+                "last_exit": each.last_exit,
+                "said": each.said,
+            }
+            for each in self._all
+        }
+        with suppress(OSError):  # a full disk stops no process
+            write_private(
+                self._folder / "state.json", json.dumps(told, indent=2, sort_keys=True).encode()
+            )
+
+
+def supervisor_of(folder: Path) -> int | None:
+    """The process id of the supervisor that runs in `folder`, or None."""
+    try:
+        with (folder / "start.lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read().strip() or 0) or None
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """What the supervisor last wrote of its processes, by name; empty where it never ran."""
+    try:
+        told: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return told
+
+
+def stop(folder: Path, seconds: float = 60.0) -> bool:
+    """Ends the supervisor in `folder` and with it all its processes; False where none ran."""
+    pid = supervisor_of(folder)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + seconds
+    while supervisor_of(folder) is not None:
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            break
+        time.sleep(0.1)
+    return True
+
+
+class _locked:  # noqa: N801  # reads as `with _locked(folder)`
+    """Holds the lock of a folder's supervisor, with its process id in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "start.lock"
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> None:
+        self._file = self._path.open("a+")
+        self._path.chmod(0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise BadInput(
+                f"{self._path.parent}, which is running already",
+                "one start at a time",
+                "fedkd site stop HOSPITAL, or fedkd site status HOSPITAL",
+            ) from None
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def __exit__(self, *others: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _kill_group(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _tail(log: Path, begun_at: int) -> str:
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(begun_at, size - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,236 @@
+"""What a letterbox lets in and out, which programs Flower finds there, and what it never loads."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedkd.deploy.knock import APPROVED, REFUSED, SETTINGS, TASK
+from fedkd.deploy.letterbox import Letterbox, allow
+from fedkd.deploy.service import Service
+from fedkd.deploy.shims import SHIMS, write_shims
+from fedkd.deploy.socket import Told, listening
+from fedkd.federation.flower.letters import content_of, letter_of
+from fedkd.federation.flower.pinned import _App
+from fedkd.wire import Present, Question, Reason, Refusal, RollCall, decode, encode
+
+HIDDEN = "patient 4711 of /srv/records/aids.csv"
+HEAVY = ("torch", "pandas", "sklearn", "scipy", "hydra", "fedkd.data", "fedkd.distill",
+         "fedkd.federation.participant")  # fmt: skip
+ASKED = encode(RollCall("run-1"))
+
+
+class Site:
+    """Answers with `reply`; raises it where it is an exception."""
+
+    def __init__(self) -> None:
+        self.reply: bytes | Exception = encode(Present("north", "run-1", "fedkd 0.1.0"))
+        self.asked = 0
+
+    def handle(self, letter: bytes) -> bytes:
+        self.asked += 1
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return self.reply
+
+
+class Box:
+    def __init__(self, folder: Path, site: Site, told: list[Told]) -> None:
+        self.box, self.site, self.told = Letterbox.at(folder), site, told
+
+    def post(self, letter: bytes | None = ASKED, *, allowed: bool = True) -> Any:
+        reply = self.box.post(letter, allowed)
+        assert HIDDEN.encode() not in reply
+        return decode(reply, 1 << 20)
+
+    def kept(self) -> set[bytes]:
+        return {path.read_bytes() for path in (self.box.folder / "outbox").iterdir()}
+
+
+def letterbox_at(folder: Path, service: Path) -> Path:
+    for name in ("outbox", "home", "logs"):
+        (folder / name).mkdir(parents=True)
+    (folder / SETTINGS).write_text(json.dumps({"site": "north", "service": str(service)}))
+    return folder
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    site, told = Site(), list[Told]()
+    running = Service(site, told.append)
+    worker = threading.Thread(target=running.work)
+    folder = letterbox_at(tmp_path / "letterbox", tmp_path / "site.sock")
+    with listening(tmp_path / "site.sock", 0o600) as listener:
+        running.listen(listener)
+        worker.start()
+        yield Box(folder, site, told)
+        running.stop()
+        worker.join(10)
+
+
+def until(reached: Callable[[], bool], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_an_answer_goes_out_as_it_is_and_is_kept(box: Box) -> None:
+    assert box.post() == Present("north", "run-1", "fedkd 0.1.0")
+    assert box.kept() == {box.site.reply}
+
+
+@pytest.mark.parametrize(
+    ("letter", "reason", "told"),
+    [
+        (None, Reason.MALFORMED, Told.MALFORMED),
+        (b"", Reason.VERSION, Told.VERSION),
+        (ASKED[:-3], Reason.MALFORMED, Told.MALFORMED),
+        (b"\x80\x04\x95" + b"x" * 40, Reason.VERSION, Told.VERSION),
+        (encode(Present("north", "run-1", "fedkd")), Reason.MALFORMED, Told.MALFORMED),
+        (encode(Refusal("north", "run-1", 0, Reason.FAILED)), Reason.MALFORMED, Told.MALFORMED),
+    ],
+    ids=["no letter", "empty", "cut short", "a pickle", "a site's message", "a refusal"],
+)
+def test_what_no_server_sends_never_reaches_the_site(
+    box: Box, letter: bytes | None, reason: Reason, told: Told
+) -> None:
+    refused = box.post(letter)
+    assert isinstance(refused, Refusal)
+    assert (refused.site, refused.reason) == ("north", reason)
+    assert box.site.asked == 0
+    until(lambda: box.told == [told])
+    assert len(box.kept()) == 1
+
+
+def test_a_bundle_that_nobody_allowed_is_refused_by_name_of_the_run(box: Box) -> None:
+    assert box.post(allowed=False) == Refusal("north", "run-1", 0, Reason.NOT_APPROVED)
+    assert box.site.asked == 0
+    until(lambda: box.told == [Told.BUNDLE])
+    assert "bundle" in (box.box.folder / "refusals.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [RuntimeError(HIDDEN), HIDDEN.encode(), ASKED, b""],
+    ids=["an exception", "a text", "a question", "nothing"],
+)
+def test_what_no_site_sends_never_leaves(box: Box, reply: bytes | Exception) -> None:
+    box.site.reply = reply
+    assert box.post() == Refusal("north", "run-1", 0, Reason.FAILED)
+    assert all(HIDDEN.encode() not in body for body in box.kept())
+
+
+def test_a_full_outbox_lets_nothing_out(box: Box) -> None:
+    outbox = box.box.folder / "outbox"
+    outbox.rmdir()
+    outbox.write_text("no folder")
+    assert box.post() == Refusal("north", "unknown", 0, Reason.FAILED)
+
+
+def test_without_a_service_the_run_is_told_so(tmp_path: Path) -> None:
+    box = Letterbox.at(letterbox_at(tmp_path / "box", tmp_path / "none.sock"))
+    assert decode(box.post(ASKED, True), 1 << 20) == Refusal("north", "run-1", 0, Reason.FAILED)
+
+
+def test_bundles_are_allowed_by_their_digest_alone(tmp_path: Path) -> None:
+    box = Letterbox.at(letterbox_at(tmp_path / "box", tmp_path / "none.sock"))
+    assert not box.allows("ab" * 32)
+    allow(box.folder, "ab" * 32)
+    allow(box.folder, "ab" * 32)
+    assert (box.folder / APPROVED).read_text() == "ab" * 32 + "\n"
+    assert box.allows("ab" * 32)
+    assert not box.allows("ab")
+
+
+PICKLE = ArrayRecord({"body": Array("float32", (1,), "pickle", b"")})
+CONTEXT = Context(1, 7, {}, RecordDict(), {})
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (content_of(b"x"), "train"),
+        (RecordDict({"fedkd": ConfigRecord({"body": b"x"})}), "query.answer"),
+        (RecordDict({"fedkd": PICKLE}), "query.answer"),
+        (RecordDict({}), "query.answer"),
+    ],
+    ids=["another type", "no arrays", "a pickle", "nothing"],
+)
+def test_another_kind_of_flower_message_is_answered_as_no_letter(
+    content: RecordDict, kind: str
+) -> None:
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 7
+    message = Message(content, 7, kind)
+    message.metadata.__dict__["_message_id"] = "1"
+    seen: list[tuple[bytes | None, bool]] = []
+
+    def post(letter: bytes | None, allowed: bool) -> bytes:
+        seen.append((letter, allowed))
+        return b"refused"
+
+    reply = _App(post, 100)(message, CONTEXT)
+    assert seen == [(None, False)]
+    assert letter_of(reply, 100) == b"refused"
+
+
+@pytest.fixture
+def shims(tmp_path: Path) -> Path:
+    return write_shims(letterbox_at(tmp_path / "box", tmp_path / "none.sock"))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_every_other_task_of_flowers_is_refused_and_noted(shims: Path, name: str) -> None:
+    done = subprocess.run(
+        [name, "--token", HIDDEN], env={"PATH": f"{shims}:/bin"}, capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert (shims.parent / "refusals.log").read_text().endswith(f" task {name}\n")
+
+
+def test_a_refused_task_is_told_to_the_site(box: Box) -> None:
+    folder = write_shims(box.box.folder)
+    subprocess.run([folder / REFUSED[0]], capture_output=True, check=False)
+    until(lambda: box.told == [Told.AGENTAPP])
+
+
+def test_the_stubs_cover_every_task_that_flower_knows() -> None:
+    from flwr.supercore.constant import TaskType
+
+    assert {TASK, *REFUSED} == {str(each) for each in TaskType}
+
+
+def test_nothing_of_flower_lies_in_the_shims_but_what_hands_tasks_out(shims: Path) -> None:
+    assert {path.name for path in shims.iterdir()} == {TASK, *REFUSED, "flower-superexec"}
+    assert shims.name == SHIMS
+
+
+def test_a_task_without_a_letterbox_ends(shims: Path) -> None:
+    done = subprocess.run([shims / TASK], capture_output=True, check=False)
+    assert done.returncode == 1
+
+
+def test_the_letterboxs_process_loads_neither_torch_nor_anything_that_reads_records() -> None:
+    code = (
+        "import sys, fedkd.deploy.letterbox, fedkd.federation.flower.pinned; "
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_message_of_the_wrong_kind_is_nothing_that_may_come_in() -> None:
+    from fedkd.deploy.letterbox import COMES_IN, GOES_OUT
+
+    assert COMES_IN.isdisjoint(GOES_OUT)
+    assert {RollCall, Question} <= COMES_IN

@@ -1,0 +1,167 @@
+"""Units and container files, as far as they can be tried where no engine runs."""
+
+import configparser
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from fedkd.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGING = ROOT / "packaging"
+UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
+CONTAINERS = sorted((PACKAGING / "containers").glob("Containerfile.*"))
+EXPOSURE = {"fedkd-site": 1.0, "fedkd-letterbox": 2.0, "fedkd-server": 2.0}
+"""At most, by systemd-analyze security: 0 is shut, 10 is open; `OK` ends at 5."""
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group's
+
+
+def settings(unit):
+    """The last word on each key of a unit's service."""
+    read = configparser.ConfigParser(strict=False, interpolation=None)
+    read.optionxform = str
+    read.read_string(unit.read_text())
+    return dict(read["Service"])
+
+
+def expect_parses(words):
+    """A command of ours with its arguments and options, as the command line reads it."""
+    program, group, name, *rest = words
+    assert Path(program).name == "fedkd"
+    command = COMMANDS[group].commands[name]
+    command.make_context(name, rest, resilient_parsing=False)
+
+
+def instructions(file):
+    """(instruction, arguments) of a container file, lines joined and comments left out."""
+    text = re.sub(r"\\\n", " ", file.read_text())
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            word, _, rest = line.partition(" ")
+            yield word, " ".join(rest.split())
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_starts_a_command_that_exists_and_is_hardened(unit):
+    told = settings(unit)
+    expect_parses(shlex.split(told["ExecStart"]))
+    for key in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices",
+                "ProtectKernelTunables", "RestrictSUIDSGID", "LockPersonality"):  # fmt: skip
+        assert told[key] == "yes", key
+    assert told["ProtectSystem"] == "strict"
+    assert told["User"] != "root"
+    assert told["Restart"] == "on-failure"
+
+
+def test_what_holds_records_has_no_network_and_another_user_than_what_faces_it():
+    site = settings(PACKAGING / "systemd/fedkd-site.service")
+    letterbox = settings(PACKAGING / "systemd/fedkd-letterbox.service")
+    assert site["PrivateNetwork"] == "yes"
+    assert site["RestrictAddressFamilies"] == "AF_UNIX"
+    assert site["User"] != letterbox["User"]
+    assert site["Group"] == letterbox["Group"]
+    assert letterbox["ReadWritePaths"].endswith("/letterbox")
+    hidden = (PACKAGING / "systemd/fedkd-letterbox.service").read_text()
+    for part in ("site", "rehearsal", "site.yaml", "proposals"):
+        assert f"-/var/lib/fedkd/hospital/{part}" in hidden
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_finds_nothing_wrong_and_little_exposed(unit, tmp_path):
+    program = Path(sys.executable).with_name("fedkd")
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("/opt/fedkd/bin/fedkd", str(program)))
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False
+    )
+    complaints = [line for line in verified.stderr.splitlines() if unit.name in line]
+    assert complaints == []
+    rated = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--json=short", str(copy)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    shown = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(copy)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    overall = re.search(r"Overall exposure level for \S+: ([0-9.]+)", shown.stdout)
+    assert overall is not None, shown.stdout + shown.stderr
+    assert float(overall[1]) <= EXPOSURE[unit.stem], json.loads(rated.stdout)
+
+
+@pytest.mark.parametrize("file", CONTAINERS, ids=lambda file: file.name)
+def test_a_container_file_runs_our_command_as_nobody_in_particular(file):
+    told = list(instructions(file))
+    users = {rest for word, rest in told if word == "USER"}
+    made = set(re.findall(r"useradd --uid (\d+)", file.read_text()))
+    assert users
+    assert {user.split(":")[0] for user in users} <= made
+    entries = [json.loads(rest) for word, rest in told if word == "ENTRYPOINT"]
+    for words in entries:
+        expect_parses(words)
+    last = [word for word, _ in told if word in ("USER", "RUN", "ENTRYPOINT")][-2:]
+    assert last == ["USER", "ENTRYPOINT"]
+    assert not any(word in ("ADD", "COPY") for word, _ in told)
+
+
+@pytest.mark.parametrize("file", CONTAINERS, ids=lambda file: file.name)
+def test_its_shell_lines_parse_and_install_by_hashes_without_an_index(file):
+    lines = [rest for word, rest in instructions(file) if word == "RUN"]
+    for line in lines:
+        mounts = re.findall(r"--mount=(\S+)", line)
+        command = re.sub(r"--mount=\S+ ", "", line)
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+        if "pip" in command:
+            assert "--no-index" in command
+            assert "--require-hashes" in command
+            assert mounts == ["type=bind,source=wheelhouse,target=/wheelhouse"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert "make dist/wheelhouse" in makefile  # what is mounted, with `dist` as the context
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("useradd") is None, reason="needs root and shadow's tools"
+)
+@pytest.mark.parametrize("file", CONTAINERS, ids=lambda file: file.name)
+def test_its_users_can_be_made(file, tmp_path):
+    (tmp_path / "etc").mkdir()
+    for name in ("passwd", "group", "shadow", "gshadow"):
+        (tmp_path / "etc" / name).write_text("")
+    for word, rest in instructions(file):
+        if word == "RUN" and rest.startswith(("useradd", "groupadd")):
+            program, *options = shlex.split(rest)
+            subprocess.run([program, "--prefix", str(tmp_path), *options], check=True)
+    made = (tmp_path / "etc/passwd").read_text()
+    for word, rest in instructions(file):
+        if word == "USER":
+            assert f":{rest}:" in made
+
+
+def test_the_halves_of_a_hospital_share_a_socket_and_nothing_else():
+    told = yaml.safe_load((PACKAGING / "containers/site.compose.yaml").read_text())["services"]
+    service, letterbox = told["service"], told["letterbox"]
+    assert service["network_mode"] == "none"
+    assert service["user"] != letterbox["user"]
+    mounted = [volume.split(":")[-1] for volume in letterbox["volumes"]]
+    assert mounted == ["/hospital/letterbox", "/hospital/run"]
+    for half in (service, letterbox):
+        assert half["read_only"] is True
+        assert half["cap_drop"] == ["ALL"]
+        assert "no-new-privileges" in half["security_opt"]
+
+
+def test_the_letterbox_container_installs_its_own_short_list():
+    text = (PACKAGING / "containers/Containerfile.site").read_text()
+    stage = text[text.index("AS letterbox") :]
+    assert "/wheelhouse/letterbox.txt" in stage
+    assert "/wheelhouse/requirements.txt" not in stage

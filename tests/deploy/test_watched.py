@@ -1,0 +1,74 @@
+"""A coordinator and a hospital that run, watched from beside: figures, and lines for machines."""
+
+import http.client
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedkd.cli.bench.deployed_hospitals import Hospitals
+from fedkd.cli.bench.made_up import names_of
+from fedkd.cli.bench.processes import free_port
+from fedkd.deploy.running import METRICS, SERVER, pid_of
+from fedkd.deploy.supervising import state_of
+from tests.deploy.federations import needs_nginx
+from tests.deploy.test_standing import parsed
+
+pytestmark = [pytest.mark.deploy, needs_nginx]
+
+
+def figures(port: int) -> dict[str, float]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/metrics")
+        reply = connection.getresponse()
+        return parsed(reply.read().decode()) if reply.status == 200 else {}
+    except OSError:
+        return {}
+    finally:
+        connection.close()
+
+
+def until(true: Callable[[], object], seconds: float = 40.0) -> bool:
+    ends = time.monotonic() + seconds
+    while not true() and time.monotonic() < ends:
+        time.sleep(0.3)
+    return bool(true())
+
+
+def test_both_sides_serve_figures_and_write_lines_for_machines(tmp_path: Path) -> None:
+    of_server, of_site = free_port(), free_port()
+    (name,) = names = names_of(1)
+    federation = Hospitals(
+        tmp_path / "f", model="logistic",
+        server_words=["--metrics", str(of_server), "--log-format", "json"],
+        site_words=["--metrics", str(of_site), "--log-format", "json"],
+    )  # fmt: skip
+    federation.join(names, names)
+    hospital = federation.hospitals[name]
+    with federation:
+        assert until(lambda: figures(of_site).get("fedkd_site_connected") == 1)
+        assert figures(of_site)["fedkd_site_up"] == 1
+        assert until(lambda: figures(of_server).get("fedkd_server_up") == 1)
+        assert figures(of_server)[f'fedkd_server_site_connected{{site="{name}"}}'] == 1
+
+        before = state_of(hospital.run)["metrics"]["pid"]
+        os.kill(before, signal.SIGKILL)
+        assert until(lambda: (figures(of_site) and state_of(hospital.run)["metrics"]["pid"]) not in
+                     (None, {}, before))  # fmt: skip
+        watching = pid_of(federation.server, METRICS)
+        assert watching is not None
+        os.kill(watching, signal.SIGKILL)
+        assert until(lambda: pid_of(federation.server, METRICS) is None)
+        assert pid_of(federation.server, SERVER) is not None  # who watches is not who is watched
+
+        started = [json.loads(line) for line in federation.processes.said(name).splitlines()]
+        assert {"service", "letterbox", "node"} <= {line.get("program") for line in started}
+        ready = [json.loads(line) for line in federation.processes.said("server").splitlines()]
+        assert "ready" in {line.get("event") for line in ready}
+        service = (hospital.run / "service.log").read_text().splitlines()
+        assert json.loads(service[0])["from"] == "service"

@@ -1,0 +1,324 @@
+"""Four hospitals and a coordinator as people would run them: commands, files sent by hand."""
+
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedkd.cli.run import dataset_of, open_run
+from fedkd.data.sources.heart_disease import DICTIONARY, HOSPITALS
+from tests.deploy.federations import free_port
+
+HEART_DISEASE = Path(__file__).parents[3] / "shared" / "data" / "heart-disease"
+SEED = 11
+SIMULATED = ("data=heart_disease", f"data.path={HEART_DISEASE}", f"seed={SEED}")
+TERMS = (
+    "rounds=3", "query.size=200", "training.local_epochs=6", "training.lesson_epochs=2",
+    "training.batch=32", "student.model=mlp", "student.epochs=6", "student.batch=32",
+    "student.learning_rate=0.003",
+)  # fmt: skip
+"""What one run asks, simulated or deployed."""
+
+
+def fedkd(*words: object, seconds: float = 240.0, check: bool = True) -> str:
+    """What a command prints; it has to succeed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fedkd", *map(str, words)],
+        capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    if check:
+        assert done.returncode == 0, f"fedkd {' '.join(map(str, words))}\n{said}"
+    return said
+
+
+def told(*words: object) -> Any:
+    """What a reading command says with --json."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fedkd", *map(str, words), "--json"],
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def simulated(folder: Path, *overrides: str) -> Path:
+    """A finished simulation of the four hospitals."""
+    fedkd("simulate", *SIMULATED, *TERMS, *overrides, f"out={folder}", seconds=600)
+    return folder
+
+
+def rows_dealt(run: Path) -> dict[str, list[str]]:
+    """The lines of the hospitals' files that a simulation dealt to each, in its order."""
+    lines = [
+        line
+        for hospital in HOSPITALS
+        for line in (HEART_DISEASE / f"processed.{hospital}.data").read_text().splitlines()
+        if line.strip()
+    ]
+    opened = open_run(str(run))
+    whole, cut = dataset_of(opened.config["data"]).records, opened.cut()
+    assert len(whole) == len(lines)
+    places: dict[bytes, list[int]] = {}
+    for number, (row, label) in enumerate(zip(whole.inputs, whole.labels, strict=True)):
+        places.setdefault(row.tobytes() + label.tobytes(), []).append(number)
+    private = cut.private
+    return {
+        site: [
+            lines[places[private.inputs[at].tobytes() + private.labels[at].tobytes()].pop()]
+            for at in rows
+        ]
+        for site, rows in cut.sites.items()
+    }
+
+
+class Hospitals:
+    """A federation on this machine's loopback; entered, its coordinator runs, left, nothing does.
+
+    Everything is done by commands; `say_yes` is the people at the hospitals.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        rows: Mapping[str, Sequence[str]],
+        *,
+        mechanism: Any = "none",
+        paper: Mapping[str, Any],
+        policy: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.federation = folder / "coordinator"
+        self.rows, self.mechanism, self.paper = rows, mechanism, paper
+        self.policy = policy or {}
+        self.sites = {site: folder / site for site in sorted(rows)}
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> "Hospitals":
+        try:
+            self._coordinator()
+            for site in self.sites:
+                self._joined(site)
+            for site in self.sites:
+                self.start(site)
+            self.connected(*self.sites)
+        except BaseException:
+            print(self.logs())
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is not None:
+            print(self.logs())
+        self._end()
+
+    def start_server(self) -> None:
+        """The coordinator's SuperLink and proxy."""
+        fedkd("server", "start", self.federation, "--detach")
+
+    def start(self, site: str) -> None:
+        """A hospital's service and letterbox."""
+        fedkd("site", "start", self.sites[site], "--detach")
+
+    def connected(self, *sites: str, seconds: float = 90.0) -> None:
+        """Waits until the coordinator sees these sites connected."""
+        until = time.monotonic() + seconds
+        while True:
+            status = told("server", "status", self.federation)
+            there = {one["site"] for one in status["sites"] if one["connection"] == "online"}
+            if set(sites) <= there:
+                return
+            assert time.monotonic() < until, f"{status}\n{self.logs()}"
+            time.sleep(1)
+
+    def run(self, *overrides: str, seconds: float = 420.0, resume: Path | None = None) -> Path:
+        """A whole run; the people at the hospitals say yes once they are asked."""
+        process, out = self.begin(*overrides, resume=resume)
+        if resume is None and "rehearsal=true" not in overrides:
+            self.say_yes(out)
+        return self.ended(process, out, seconds=seconds)
+
+    def cut_off_in_round(self, number: int, *overrides: str, site: str) -> Path:
+        """A run that loses a site and the server in round `number`; then both are back."""
+        process, out = self.begin(*overrides)
+        self.say_yes(out)
+        log, until = out / "server" / "log.sqlite", time.monotonic() + 180
+        while not _posed(log, number):
+            assert process.poll() is None, self.logs()
+            assert time.monotonic() < until, self.logs()
+            time.sleep(0.05)
+        self.kill_site(site)
+        self.kill_server()
+        process.wait(timeout=120)
+        assert not (out / "student.safetensors").exists()
+        self.start_server()
+        self.start(site)
+        self.connected(*self.sites)
+        return out
+
+    def begin(
+        self, *overrides: str, resume: Path | None = None
+    ) -> "tuple[subprocess.Popen[bytes], Path]":
+        """Starts `fedkd run`; returns its process and the run's folder."""
+        if resume is not None:
+            words: list[object] = ["run", "--resume", resume, "--federation", self.federation]
+            out = resume
+        else:
+            out = self.federation / "runs" / f"run-{len(list(self._runs()))}"
+            words = ["run", "--federation", self.federation, *TERMS, *overrides, f"out={out}"]
+        log = (self.folder / f"{out.name}.out").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fedkd", *map(str, words)],
+            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        log.close()
+        self._processes.append(process)
+        return process, out
+
+    def _runs(self) -> list[Path]:
+        folder = self.federation / "runs"
+        return sorted(folder.iterdir()) if folder.exists() else []
+
+    def say_yes(self, out: Path, *sites: str, seconds: float = 120.0) -> None:
+        """At each hospital a person approves the run once its proposal is there."""
+        until, proposal = time.monotonic() + seconds, out / "proposal.json"
+        waiting = set(sites or self.sites)
+        while waiting:
+            assert time.monotonic() < until, f"no proposal at {waiting}\n{self.logs()}"
+            time.sleep(0.3)
+            if not proposal.exists():
+                continue
+            digest = hashlib.sha256(proposal.read_bytes()).hexdigest()
+            for site in sorted(waiting):
+                folder = self.sites[site]
+                if (folder / "proposals" / f"{digest}.json").exists():
+                    fedkd("site", "approve", folder, digest, "--yes", "--by", "Ada Example")
+                    waiting.discard(site)
+
+    def ended(
+        self, process: "subprocess.Popen[bytes]", out: Path, *, seconds: float = 420.0
+    ) -> Path:
+        """Waits for a run to end well."""
+        process.wait(timeout=seconds)
+        said = (self.folder / f"{out.name}.out").read_text(errors="replace")
+        assert process.returncode == 0, f"{said}\n{self.logs()}"
+        return out
+
+    def kill_site(self, site: str) -> None:
+        """Ends everything that runs for a hospital, as kill -9 does."""
+        _kill(self.sites[site])
+
+    def kill_server(self) -> None:
+        """Ends everything that runs for the coordinator, as kill -9 does."""
+        _kill(self.federation)
+
+    def logs(self) -> str:
+        """The end of what all processes wrote: for the message of a failing test."""
+        paths = [*self.folder.rglob("*.log"), *self.folder.glob("*.out")]
+        texts = [(path, path.read_text(errors="replace")[-3000:]) for path in sorted(paths)]
+        errors = self.folder.glob("*/*/errors.txt")
+        texts += [(path, path.read_text(errors="replace")[-3000:]) for path in errors]
+        return "\n".join(f"== {path.relative_to(self.folder)}\n{text}" for path, text in texts)
+
+    def _coordinator(self) -> None:
+        self.folder.mkdir(parents=True)
+        schema = self.folder / "heart.schema.yaml"
+        typed = yaml.safe_load(DICTIONARY.read_text())
+        schema.write_text(
+            yaml.safe_dump({k: v for k, v in typed.items() if k != "card"}, sort_keys=False)
+        )
+        fedkd(
+            "server", "init", self.federation, "--name", "Hearts",
+            "--address", f"localhost:{free_port()}", "--schema", schema,
+            "--superlink-port", free_port(),
+        )  # fmt: skip
+        self.start_server()
+
+    def _joined(self, site: str) -> None:
+        folder, by_hand = self.sites[site], self.folder / "by-hand"
+        by_hand.mkdir(exist_ok=True)
+        invitation = by_hand / f"{site}.invitation"
+        fedkd("server", "invite", site, "--dir", self.federation, "--out", invitation)
+        fedkd("site", "join", invitation, "--dir", folder)
+        records = folder / "records.csv"
+        records.write_text("\n".join(self.rows[site]) + "\n")
+        fedkd("site", "init", folder, "--data", records)
+        self._site_yaml(site)
+        fedkd("site", "init", folder)
+        self._paper(site)
+        enrolment = next(folder.glob("*.enrolment"))
+        fedkd("server", "admit", enrolment, "--dir", self.federation, "--yes")
+
+    def _site_yaml(self, site: str) -> None:
+        path = self.sites[site] / "site.yaml"
+        typed = yaml.safe_load(path.read_text())
+        typed["card"] = {
+            "name": "heart-disease", "version": "1", "modality": "table", "licence": "CC BY 4.0",
+            "legal_basis": "published research data", "origin": site,
+        }  # fmt: skip
+        typed["mechanism"], typed["validation"], typed["model"] = self.mechanism, 0.1, "mlp"
+        typed["training"] = {"learning_rate": 0.003, "weight_decay": 0.01, "steps": "records"}
+        typed["policy"] = {**typed["policy"], "smallest_training_set": 20, **self.policy}
+        if self.mechanism == "none":
+            typed["seed"] = SEED
+        path.write_text(yaml.safe_dump(typed, sort_keys=False))
+
+    def _paper(self, site: str) -> None:
+        keys, papers = self.folder / "officer.key", self.folder / "by-hand" / site
+        if not keys.exists():
+            made = told("keys", "new", keys, "--name", "Ada Example")
+            keys.with_suffix(".vkey").write_text(made["vkey"] + "\n")
+        fedkd(
+            "privacy", "budget", "new", papers, "--population", site, "--patients",
+            len(self.rows[site]),
+        )  # fmt: skip
+        path = papers / "budget.yaml"
+        typed = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**typed, **self.paper}, sort_keys=False))
+        fedkd("keys", "sign", path, "--key", keys)
+        fedkd(
+            "privacy", "budget", "install", self.sites[site] / "site", path,
+            "--officer", keys.with_suffix(".vkey"),
+        )  # fmt: skip
+
+    def _end(self) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for folder in [*self.sites.values(), self.federation]:
+            _kill(folder)
+
+
+def _posed(log: Path, number: int) -> bool:
+    """Whether the server's log says that the queries of round `number` are posed."""
+    if not log.exists():
+        return False
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{log}?mode=ro", uri=True)) as read:
+        rows = read.execute("SELECT key FROM entries").fetchall()
+        return any(str(key).endswith(f"/{number}/posed") for (key,) in rows)
+    return False
+
+
+def _kill(folder: Path) -> None:
+    """SIGKILL to every process whose command line or environment names `folder`."""
+    for _ in range(3):
+        for process in Path("/proc").iterdir():
+            if not process.name.isdigit() or int(process.name) == os.getpid():
+                continue
+            with suppress(OSError):
+                words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+                if f"{folder}".encode() in words:
+                    os.kill(int(process.name), signal.SIGKILL)
+        time.sleep(0.2)

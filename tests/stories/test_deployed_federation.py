@@ -1,0 +1,103 @@
+"""Four hospitals behind a proxy, as they would be: rehearsed, run, cut off, run again, reported."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedkd.federation.budgets import UNPROTECTED
+from fedkd.federation.site import SiteFolder
+from tests.deploy.federations import needs_nginx
+from tests.stories.hospitals import (
+    HEART_DISEASE,
+    SEED,
+    Hospitals,
+    fedkd,
+    rows_dealt,
+    simulated,
+    told,
+)
+
+pytestmark = [
+    pytest.mark.deploy,
+    needs_nginx,
+    pytest.mark.skipif(not HEART_DISEASE.exists(), reason="the heart disease data are not here"),
+]
+NOT_PRIVATE: Mapping[str, Any] = {
+    UNPROTECTED: True, "mechanisms": ["none"], "epsilon": None, "delta": None,
+}  # fmt: skip
+EPSILON = 4.0
+
+
+@pytest.fixture(scope="module")
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the researcher saw on her laptop."""
+    return simulated(tmp_path_factory.mktemp("laptop") / "run")
+
+
+def test_without_privacy_the_student_is_the_simulations(simulation: Path, tmp_path: Path) -> None:
+    with Hospitals(tmp_path / "f", rows_dealt(simulation), paper=NOT_PRIVATE) as federation:
+        rehearsal = federation.run("rehearsal=true")
+        assert json.loads((rehearsal / "summary.json").read_text())["rounds"] == 3
+        for site, folder in federation.sites.items():
+            assert "release.outputs" not in types(folder / "site", site)
+        cut_off = federation.cut_off_in_round(2, f"seed={SEED}", site="va")
+        run = federation.run(resume=cut_off)
+        assert students(run) == students(simulation)
+        assert students(federation.run(f"seed={SEED}")) == students(simulation)
+        reported(federation, run)
+
+
+def test_with_privacy_nothing_is_charged_twice(simulation: Path, tmp_path: Path) -> None:
+    paper = {"epsilon": EPSILON, "mechanisms": ["dp_training"]}
+    with Hospitals(
+        tmp_path / "f", rows_dealt(simulation), mechanism="dp_training", paper=paper
+    ) as federation:
+        federation.run("rehearsal=true", "mechanism=dp_training")
+        cut_off = federation.cut_off_in_round(2, "mechanism=dp_training", site="va")
+        run = federation.run(resume=cut_off)
+        spent = charges(federation)
+        assert all(count == 1 for count in spent.values()), spent
+        federation.run("mechanism=dp_training")
+        for site, folder in federation.sites.items():
+            budget = told("site", "status", folder)["real"]["budget"]
+            assert 0 < budget["spent"] <= EPSILON, (site, budget)
+        reported(federation, run)
+
+
+def students(run: Path) -> bytes:
+    return (run / "student.safetensors").read_bytes()
+
+
+def types(folder: Path, site: str) -> list[str]:
+    """The types of a log's entries, oldest first."""
+    with SiteFolder(folder).log(site) as log:
+        return [entry.type for entry in log.entries()]
+
+
+def charges(federation: Hospitals) -> dict[str, int]:
+    """How often each site's budget was charged."""
+    return {
+        site: types(folder / "site", site).count("budget.charged")
+        for site, folder in federation.sites.items()
+    }
+
+
+def reported(federation: Hospitals, run: Path) -> None:
+    """Every log verifies, every site discloses, and the report is made and holds."""
+    assert "CONSISTENT" in fedkd("audit", "verify", run)
+    with_them: list[object] = []
+    for site, folder in federation.sites.items():
+        assert "CONSISTENT" in fedkd("audit", "verify", folder / "site" / "log.sqlite")
+        form, bundle = federation.folder / f"{site}.yaml", federation.folder / f"{site}.bundle"
+        for _ in ("the form is written", "it is taken as their choices"):
+            fedkd(
+                "site", "disclose", folder / "site", "--form", form, "--by", "Ada Example",
+                "--out", bundle,
+            )  # fmt: skip
+        with_them += ["--with", bundle]
+    fedkd("report", "build", run, *with_them)
+    said = fedkd("report", "verify", run / "report")
+    assert "CONSISTENT: every statement follows from its entries" in said

@@ -1,0 +1,90 @@
+"""Flower's own transport behind a hospital's HTTP proxy: what it does with HTTPS_PROXY and kin."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from fedkd.cli.configuration import compose
+from fedkd.cli.run import prepare
+from tests.deploy.network_servers import connect_proxy, intercepting_proxy
+from tests.stories.deployment import Deployment
+
+ONE = [
+    "data=breast_cancer",
+    "clients.count=1",
+    "clients.models=[logistic]",
+    "query.size=10",
+    "rounds=1",
+    "training.local_epochs=1",
+    "training.lesson_epochs=1",
+    "student.epochs=1",
+    "audit.cosigners=0",
+]
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+class Behind(Deployment):
+    """A deployment whose SuperNode has another environment, and reaches the SuperLink by name."""
+
+    def __init__(self, folder: Path, sites: dict[str, Path], proxies: dict[str, str]) -> None:
+        super().__init__(folder, sites)
+        self.env = {k: v for k, v in self.env.items() if k.upper() not in PROXIES}
+        self.proxies = proxies
+
+    def _start(self, name: str, *command: object) -> None:
+        if command[0] != "flower-supernode":
+            super()._start(name, *command)
+            return
+        # By a name, so that 127.0.0.1 in NO_PROXY means loopback alone.
+        named = f"localhost:{self.port}"
+        plain = self.env
+        self.env = {**plain, **self.proxies}
+        super()._start(name, *(named if word == f"127.0.0.1:{self.port}" else word
+                               for word in command))  # fmt: skip
+        self.env = plain
+
+
+def wait_until(true: object, seconds: float = 40.0) -> bool:
+    until = time.monotonic() + seconds
+    while not true() and time.monotonic() < until:  # type: ignore[operator]
+        time.sleep(0.2)
+    return bool(true())  # type: ignore[operator]
+
+
+@pytest.mark.deploy
+def test_a_supernode_takes_the_proxy_for_the_federation_and_not_for_loopback(
+    tmp_path: Path,
+) -> None:
+    """A whole run by one tunnel after another; with NO_PROXY the node's own API stays here."""
+    run, folder, seen = tmp_path / "run", tmp_path / "deployment", []
+    run.mkdir()
+    folder.mkdir()
+    prepared = prepare(run, compose(ONE))
+    with connect_proxy(seen) as proxy:
+        here = f"http://127.0.0.1:{proxy}"
+        proxies = {"HTTPS_PROXY": here, "HTTP_PROXY": here, "NO_PROXY": "127.0.0.1"}
+        with Behind(folder, prepared.sites, proxies) as deployment:
+            deployment.run(run)
+            assert deployment.wait_for(run / "summary.json"), deployment.logs()
+    asked = {head.split("\r\n")[0] for head in seen}
+    assert asked == {f"CONNECT localhost:{deployment.port} HTTP/1.1"}
+
+
+@pytest.mark.deploy
+def test_a_supernode_refuses_an_intercepting_proxy(tmp_path: Path) -> None:
+    """It is never online, and sends nothing that the interceptor could read."""
+    folder, read = tmp_path / "deployment", []
+    folder.mkdir()
+    with ExitStack() as stack:
+        proxy = stack.enter_context(intercepting_proxy(read=read))
+        proxies = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy}", "NO_PROXY": "127.0.0.1"}
+        deployment = stack.enter_context(Behind(folder, {"north": tmp_path}, proxies))
+        log = folder / "north.log"
+        assert wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in log.read_text(), 60) or (
+            wait_until(lambda: deployment.processes[-1].poll() is not None, 1)
+        ), deployment.logs()
+        listed = deployment._flwr("supernode", "list", "fed", "--format", "json").stdout
+    assert '"status": "online"' not in listed
+    assert "".join(read) == ""
