@@ -156,7 +156,9 @@ def laws(
 def bench(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="methods, simulate, scale or audit."),
+        typer.Argument(
+            metavar="NAME", help="methods, simulate, scale, audit, report, privacy or deploy."
+        ),
     ],
     overrides: Annotated[
         list[str] | None,

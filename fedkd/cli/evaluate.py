@@ -76,6 +76,12 @@ def evaluate(
     if data is None and data_path is not None:
         raise BadInput(f"--data-path {data_path} without --data", "--data NAME beside it")
     run = open_run(str(path))
+    if data is None and run.elsewhere:
+        raise BadInput(
+            f"an evaluation of {path} that asks {', '.join(run.elsewhere)}",
+            "hospitals whose folders are here: a deployed federation is not asked for counts yet",
+            "--data tries the student on a labelled set of your own",
+        )
     _expect_outsider(run, outsider, data)
     classes = run.dataset().space.classes
     if len(classes) == 2 and not asked:
@@ -122,7 +128,7 @@ def _expect_outsider(run: "Run", outsider: str | None, data: str | None) -> None
         return
     if data is None:
         raise BadInput(f"--outsider {outsider} without --data", "--data, that hospital's records")
-    if not outsider.strip() or outsider in (EVERYWHERE, *run.sites):
+    if not outsider.strip() or outsider in (EVERYWHERE, *run.sites, *run.elsewhere):
         raise BadInput(
             f"--outsider {outsider!r}",
             f"the name of a hospital that took no part, so none of {', '.join(run.sites)}",

@@ -165,7 +165,9 @@ def start(
     authority = hospital.letterbox / AUTHORITY if only == LETTERBOX else hospital.authority
     for warning in ending_authority(authority):
         tell(Line(f"WARNING: {warning}", level="warning"))
-    become(hospital, who, halves, keep_network=keep_network, log_format=log_format, metrics=metrics)
+    return become(
+        hospital, who, halves, keep_network=keep_network, log_format=log_format, metrics=metrics
+    )
 
 
 def found_if_needed(hospital: Hospital) -> None:

@@ -163,9 +163,17 @@ def _accounts(path: Path) -> Iterator[Account]:
     if (path / "run.json").exists():
         from fedkd.cli.run import open_run
 
-        folders = open_run(str(path)).sites
-    else:
-        folders = {path.name: path}
+        run = open_run(str(path))
+        if run.elsewhere:
+            raise BadInput(
+                f"a run whose hospitals are elsewhere, in {path}",
+                "a site's own folder: its ledger never leaves it",
+                "at each hospital: fedkd privacy status HOSPITAL/site",
+            )
+        folders = run.sites
+    else:  # a hospital's site is in a folder that is not called as the site is
+        named = (path / "site.json").exists()
+        folders = {SiteFolder(path).settings().name if named else path.name: path}
     for site, folder in folders.items():
         if not (folder / "log.sqlite").exists():
             raise BadInput(f"no log in {folder}", "a run's folder, or a site's own")

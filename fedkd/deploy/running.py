@@ -63,6 +63,7 @@ def start(
         superlink.wait_until_healthy(server, settings, link, START_SECONDS)
         for line in reconcile(server):
             told(line)
+        proxy.end_orphans(server.folder)
         processes.begin(PROXY, proxy.command(server.folder), dict(os.environ))
         time.sleep(_LOOK_SECONDS)
         if (gone := processes.gone()) is None:

@@ -26,8 +26,8 @@ def succeed(
     if not confirmed(paper):
         return None
     private_folder(hospital.successions)
-    # Its name is its time: a crash before the second write leaves a key that signed no description
-    # here, and the paper can be taken in again.
+    # A crash between the two leaves a signature of the new key beside the old one, which nothing
+    # accepts; the paper is taken in again.
     write_private(hospital.federation_sig, paper.federation_sig.encode())
     write_private(hospital.successions / f"{paper.made.replace(':', '')}.json", content)
     return paper

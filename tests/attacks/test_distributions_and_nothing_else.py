@@ -11,7 +11,6 @@ import pytest
 from fedkd import __version__
 from fedkd.audit import Log
 from fedkd.audit.verify import AddCheckpoint, Note, Refuted, verify_consistency
-from fedkd.cli.parties import federation_of
 from fedkd.cli.run import Run
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import Array, digest_of_bytes
@@ -74,7 +73,7 @@ def check_upward(letter: Letter, run: Run, questions: dict[str, Question]) -> No
 def check_cover(letter: Letter, run: Run) -> None:
     """What rides along upward: heads of the site's own log, and its signatures under peers'."""
     assert letter.envelope is not None
-    federation = federation_of(run)
+    federation = run.federation()
     origins = {peer.log.name: party for party, peer in federation.parties.items()}
     with SiteFolder(run.sites[letter.site]).log(letter.site) as log:
         for text in letter.envelope.asks:

@@ -17,7 +17,6 @@ from fedkd.audit import SERVER, Log, Roster, cosign, hear, stands
 from fedkd.audit.keys import FOLDER, witness_keys
 from fedkd.audit.verify import Note, Refuted, Signature, TrustPolicy
 from fedkd.cli.conduct import conduct, server_log
-from fedkd.cli.parties import federation_of
 from fedkd.cli.run import Run
 from fedkd.federation import witnessing
 from fedkd.federation.checkpoint import ServerFolder
@@ -185,7 +184,7 @@ def test_two_heads_shown_to_different_parties_reach_no_two_quorums(
     policy: TrustPolicy | None = None
     for shown, sites in ((left, ["site-01", "site-03"]), (right, ["site-02"])):
         with Log(shown / "log.sqlite", SERVER) as log:
-            policy = federation_of(run).rosters()[SERVER].policy(log.verifier())
+            policy = run.federation().rosters()[SERVER].policy(log.verifier())
             notes[shown] = log.ask(0).note
             for site in sites:
                 folder = Path(shutil.copytree(run.sites[site], tmp_path / shown.name / site))
@@ -360,7 +359,7 @@ def test_one_absent_site_stops_nobody(run: Run) -> None:
 def test_a_whole_log_and_its_quorum_are_what_an_auditor_needs(over: tuple[Run, Wiretap]) -> None:
     """Every party's last head is cosigned by everybody else, over every entry that it has."""
     run, _ = over
-    rosters = federation_of(run).rosters()
+    rosters = run.federation().rosters()
     folders = {SERVER: run.folder / "server", **run.sites}
     for party, folder in folders.items():
         note = Note.parse((run.folder / "audit" / f"{party}.checkpoint").read_bytes())

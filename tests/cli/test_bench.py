@@ -1,9 +1,14 @@
 """A comparison starts from options of the right kind, and counts what it says it counts."""
 
+import os
+import time
+from pathlib import Path
+
 import pytest
 
 from fedkd.cli.bench.flower_loop import _is_rays
 from fedkd.cli.bench.options import OPTIONS, options_of
+from fedkd.cli.bench.processes import Processes, mib, under
 from fedkd.knowledge import BadInput
 
 
@@ -43,3 +48,27 @@ def test_a_wrong_option_is_named_with_what_would_be_right(typed: str) -> None:
 )
 def test_only_rays_own_processes_are_counted(command: bytes, is_rays: bool) -> None:
     assert _is_rays(command) is is_rays
+
+
+def test_a_deployed_bench_is_bounded() -> None:
+    assert options_of("deploy", ["nodes=8", "parts=nodes"])["nodes"] == 8
+    for typed in ("nodes=41", "sites=1", "rounds=1", "parts=everything"):
+        with pytest.raises(BadInput, match="expected"):
+            options_of("deploy", [typed])
+
+
+def test_processes_are_weighed_with_all_that_descend_from_them(tmp_path: Path) -> None:
+    started = Processes(tmp_path)
+    parent = started.begin("parent", ["sh", "-c", "sleep 30 & sleep 30; true"])
+    try:
+        until = time.monotonic() + 5
+        while len(found := under([parent.pid])) < 3:
+            assert time.monotonic() < until
+        assert found[0] == parent.pid
+        assert os.getpid() not in found
+        pss, rss = mib(os.getpid()) or (0.0, 0.0)
+        assert 0 < pss <= rss
+        assert mib(2**22 + 1) is None  # no process has such a number
+    finally:
+        started.end()
+    assert mib(found[1]) is None

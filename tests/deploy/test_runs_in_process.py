@@ -163,13 +163,23 @@ def test_a_site_that_takes_its_yes_back_is_left_out_from_then_on(federated: Fede
     assert [row["site"] for row in clients if row["left_out"]] == ["west"]
 
 
+def playing(own: Desk, other: Desk) -> Desk:
+    """A node that rules on the proposal as itself, and then plays another site."""
+
+    class Player(Desk):
+        def handle(self, letter: bytes) -> bytes:
+            is_proposal = b'"kind":"proposal"' in letter
+            return (own if is_proposal else other).handle(letter)
+
+    return Player(own.hospital.folder, lambda spec: None)
+
+
 def test_a_node_cannot_speak_for_another_site(federated: Federated) -> None:
     run = federated.proposed()
     taken_in(federated, run)
     approve(federated, run)
     grid = federated.grid()
-    east = federated.hospitals["east"]
-    grid.desks["west"] = Desk(east.folder, federated.build)  # west's node plays east
+    grid.desks["west"] = playing(grid.desks["west"], grid.desks["east"])
     folder = federated.conducted(run, grid)
     with Log(folder / "server" / "log.sqlite", "server") as log:
         admitted = [set(entry.body["answers"]) for entry in log.entries("answers.admitted")]

@@ -56,7 +56,7 @@ def deploy(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if "rounds" in options["parts"]:
             results["rounds"] = {
                 name: _rounds(name, options["sites"], options["rounds"], options["repeats"])
-                for name in MODELS
+                for name in options["models"]
             }
         if "memory" in options["parts"]:
             results["memory"] = _memory(options["sites"], options["rounds"])

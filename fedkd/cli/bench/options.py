@@ -89,9 +89,14 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
             _listed(_one_of("rounds", "memory", "nodes")),
             "parts such as rounds,memory,nodes",
         ),
+        "models": Option(
+            ["trivial", "torch"],
+            _listed(_one_of("trivial", "torch")),
+            "models such as trivial,torch",
+        ),
         "sites": _whole(4, 2, 40),
-        "rounds": _whole(5, 2, 100),
-        "repeats": _whole(3, 1, 100),
+        "rounds": _whole(4, 2, 100),
+        "repeats": _whole(2, 1, 100),
         "nodes": _whole(40, 2, 40),
     },
     "privacy": {

@@ -1,0 +1,352 @@
+"""What a real site service does when it is killed, replayed to, lied to, put back or without room.
+
+One federation of two hospitals under dp_training; the server's own app speaks to their sockets.
+"""
+
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedkd.audit import Log
+from fedkd.cli.deployed import DeployedRun
+from fedkd.cli.run import open_run
+from fedkd.deploy.approving import rule
+from fedkd.deploy.socket import Away, Frame, Kind, Why
+from fedkd.federation.paying import ledger_of
+from fedkd.knowledge import Public, QuerySet
+from fedkd.wire import (
+    Answer,
+    Considered,
+    Evaluation,
+    Message,
+    Proposal,
+    Question,
+    Reason,
+    Refusal,
+    decode,
+    encode,
+    opened,
+    pack,
+    unpack,
+)
+from tests.deploy.federated import Federated, approve, table
+from tests.deploy.services import Service, SocketGrid, can_mount, services, small_disk, until
+from tests.deploy.test_policy import ABOUT, question
+
+pytestmark = pytest.mark.deploy
+SLOW = {"name": "dp_training", "epsilon": 0.4, "steps": 1500}
+"""A training that takes a moment: long enough to be killed in."""
+EPSILON = 8.0
+MIB = 1 << 20
+
+
+@dataclass
+class World:
+    """A federation whose services run, and a run that went well on it."""
+
+    federated: Federated
+    services: dict[str, Service]
+    run: DeployedRun
+    grid: SocketGrid
+
+    @property
+    def east(self) -> Service:
+        return self.services["east"]
+
+    def approved(self, *overrides: str, sites: tuple[str, ...] = ("east", "west")) -> DeployedRun:
+        """A run that people said yes to, through the sockets."""
+        run = self.federated.proposed("mechanism=dp_training", *overrides)
+        body, signature = run.paper()
+        for site in sites:
+            letter = Proposal(run.id, np.frombuffer(body, np.uint8), signature)
+            assert isinstance(self.services[site].said(letter), Considered)
+        approve(self.federated, run, *sites)
+        return run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    rows = {site: [row for row in table() if row["clinic"] == site] for site in ("east", "west")}
+    federated = Federated.made(
+        tmp_path_factory.mktemp("faults") / "all", rows, mechanism=SLOW, epsilon=EPSILON,
+        mechanisms=["dp_training"],
+    )  # fmt: skip
+    with services(federated) as running:
+        made = World(federated, running, None, None)  # type: ignore[arg-type]
+        made.run = made.approved()
+        made.grid = SocketGrid(federated, running)
+        federated.conducted(made.run, made.grid)
+        yield made
+
+
+def questions(world: World, site: str = "east") -> list[tuple[bytes, bytes]]:
+    """The letters that asked a site for answers, and what came back."""
+    return [
+        (there, back)
+        for there, back in world.grid.letters[site]
+        if isinstance(message(back), Answer)
+    ]
+
+
+def message(letter: bytes) -> Message:
+    return decode(opened(letter)[1], MIB)
+
+
+def spent(service: Service) -> float:
+    with Log(service.hospital.site / "log.sqlite", service.hospital.name) as log:
+        return float(ledger_of(log, service.hospital.name).spent())
+
+
+def expect_refused(service: Service, asked: Message | bytes, reason: Reason, why: str = "") -> None:
+    """A typed refusal, in the log too; nothing is charged or released, and why stays at home."""
+    before = (spent(service), len(service.entries("release.outputs")))
+    refusals = len(service.entries("release.refused"))
+    reply = service.said(asked)
+    assert isinstance(reply, Refusal), reply
+    assert reply.reason is reason
+    assert (spent(service), len(service.entries("release.outputs"))) == before
+    if reason is not Reason.ROLLED_BACK:  # whatever that one writes would be a second history
+        assert len(service.entries("release.refused")) == refusals + 1
+        assert why in (service.hospital.site / "errors.txt").read_text()
+
+
+def test_a_replayed_message_gets_the_same_bytes_and_costs_nothing(world: World) -> None:
+    east, before = world.east, spent(world.east)
+    asked = questions(world)
+    assert len(asked) == 2
+    for _ in range(2):  # before and after a kill -9
+        for there, back in asked:
+            reply = east.ask(there)
+            assert opened(reply.body)[1] == opened(back)[1]
+        east.kill()
+        east.start()
+    assert spent(east) == before
+    assert len(east.released(world.run.id)) == 2
+    assert len(east.charged(world.run.id)) == 1
+
+
+def test_a_message_that_comes_late_is_answered_once_and_changes_nothing(world: World) -> None:
+    """Round 1 overtaken by round 2: the server went on without this site meanwhile."""
+    run, east = world.approved(), world.east
+    late: list[bytes] = []
+
+    def between(site: str, letter: bytes) -> None:
+        asked = message(letter)
+        if site == "east" and isinstance(asked, Question) and asked.round == 1:
+            late.append(letter)
+            raise TimeoutError
+
+    folder = world.federated.conducted(run, SocketGrid(world.federated, world.services, between))
+    with Log(folder / "server" / "log.sqlite", "server") as log:
+        admitted = [set(entry.body["answers"]) for entry in log.entries("answers.admitted")]
+    assert admitted[0] == {"west"}
+    (letter,) = late
+    paid, released = len(east.charged(run.id)), len(east.released(run.id))
+    replies = [east.said(letter) for _ in range(2)]
+    assert encode(replies[0]) == encode(replies[1])
+    assert len(east.charged(run.id)) == paid == 1
+    assert len(east.released(run.id)) - released == isinstance(replies[0], Answer)
+    with Log(east.hospital.site / "log.sqlite", "east") as log:
+        log.verify()
+
+
+def test_a_service_killed_in_its_training_answers_once(world: World) -> None:
+    """What was paid and then lost is not paid back; what was answered is never paid again."""
+    run, east = world.approved("audit.cosigners=0"), world.east
+    letter = encode(question(run))
+    lost: list[BaseException] = []
+
+    def asks() -> None:
+        try:
+            east.ask(letter)
+        except Away as error:
+            lost.append(error)
+
+    asking = threading.Thread(target=asks)
+    asking.start()
+    until(lambda: is_paid(east, run.id), every=0.005)
+    east.kill()
+    asking.join(20)
+    assert len(lost) == 1
+    assert east.charged(run.id) == [f"{run.id}/train/charge"]
+    assert not east.released(run.id)
+    east.start()
+    first = east.ask(letter)
+    assert isinstance(message(first.body), Answer)
+    paid, before = east.charged(run.id), spent(east)
+    assert paid == [f"{run.id}/train/charge", f"{run.id}/train/charge/2"]
+    east.kill()  # after the answer was durable, before anybody heard it
+    east.start()
+    assert east.ask(letter).body == first.body
+    assert (east.charged(run.id), spent(east)) == (paid, before)
+    assert len(east.released(run.id)) == 1
+    assert before <= EPSILON
+
+
+def is_paid(service: Service, run: str) -> bool:
+    """Whether a run is paid for, looked up without the log's own locks."""
+    path = service.hospital.site / "log.sqlite"
+    key = f"{run}/train/charge"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as log:
+        return log.execute("SELECT 1 FROM entries WHERE key = ?", (key,)).fetchone() is not None
+    return False
+
+
+def test_a_server_that_asks_for_more_than_was_approved(world: World) -> None:
+    run, east = world.approved("audit.cosigners=0"), world.east
+    plan = run.terms().plan
+    for asked, why in (
+        (question(run, round=3), "the rounds"),
+        (question(run, plan=replace(plan, local_epochs=3)), "the epochs"),
+        (question(run, plan=replace(plan, batch=1)), "the batch"),
+        (question(run, size=31), "the number of queries"),
+    ):
+        expect_refused(east, asked, Reason.OUTSIDE_POLICY, why)
+    expect_refused(
+        east, Evaluation(run.id, 3, ABOUT, (0.5,), None, 1.0), Reason.OUTSIDE_POLICY, "figures"
+    )
+    header, arrays = unpack(encode(question(run)), MIB)
+    for kind in ("weights", "gradients", "get_parameters"):
+        expect_refused(east, pack({**header, "kind": kind}, arrays), Reason.MALFORMED)
+    header["v"] = 2
+    expect_refused(east, pack(header, arrays), Reason.VERSION)
+    expect_refused(east, question(replaced(run, "run-unknown")), Reason.NOT_APPROVED)
+    assert isinstance(east.said(question(run)), Answer)  # what was approved is answered still
+
+
+def replaced(run: DeployedRun, id: str) -> DeployedRun:
+    """A run that says it is another one."""
+    other = open_run(str(run.folder))
+    assert isinstance(other, DeployedRun)
+    other.id = id
+    return other
+
+
+def test_one_record_asked_a_thousand_times_and_a_set_outside_the_policy(world: World) -> None:
+    """The averaging attack, approved by a person: the policy is the last word."""
+    east, federated = world.east, world.federated
+    typed = east.hospital.site_yaml.read_text()
+    run = federated.proposed("mechanism=dp_training", "audit.cosigners=0")
+    generator = run.rules().generator
+    _, posed = generator.pose(generator.init(run.terms().seed), None, run.terms().queries)
+    jitter = np.linspace(0, 1e-5, 1000, dtype=np.float32)[:, None]
+    inputs = np.repeat(posed.inputs[:1], 1000, axis=0) + jitter
+    many = QuerySet(inputs, Public("ours", "CC0-1.0", ABOUT))
+    proposal = run.proposal()
+    proposal = replace(
+        proposal,
+        asked={**proposal.asked, "size": 1000},
+        query={"kind": "public", "source": "ours", "licence": "CC0-1.0", "digest": many.digest},
+    )
+    body = np.frombuffer(proposal.to_bytes(), np.uint8)
+    ours = typed.replace("policy:", "policy:\n  query_sets: {sources: [ours]}")
+    assert ours != typed
+    attack = question(run, many, about=many.digest, origin=many.origin)
+    try:
+        east.hospital.site_yaml.write_text(ours)
+        asked = Proposal(run.id, body, proposal.signed(federated.server.key()))
+        assert isinstance(east.said(asked), Considered)
+        rule(east.hospital, proposal, federated.build, by="Ada Example", decline=None)
+        expect_refused(east, attack, Reason.OUTSIDE_POLICY, "most_repeats: one query 1000 times")
+    finally:
+        east.hospital.site_yaml.write_text(typed)
+    # The set is listed no longer: what a person had approved goes out no more.
+    expect_refused(east, attack, Reason.OUTSIDE_POLICY, "is not listed")
+
+
+def test_an_old_backup_of_the_site_refuses_to_answer(world: World, tmp_path: Path) -> None:
+    west = world.services["west"]
+    west.kill()
+    shutil.copytree(west.hospital.site, tmp_path / "backup")
+    west.start()
+    world.federated.conducted(world.approved(), SocketGrid(world.federated, world.services))
+    now = spent(west)
+    west.kill()
+    west.hospital.site.rename(tmp_path / "site")
+    shutil.copytree(tmp_path / "backup", west.hospital.site)
+    west.start()
+    assert spent(west) < now  # to the copy, the last run never was
+    run = world.approved()
+    grid = SocketGrid(world.federated, world.services)
+    folder = world.federated.conducted(run, grid)
+    assert not west.charged(run.id)
+    assert not west.released(run.id)
+    said = [message(back) for _, back in grid.letters["west"]]
+    refused = [it for it in said if isinstance(it, Refusal)]
+    assert refused
+    assert {it.reason for it in refused} == {Reason.ROLLED_BACK}
+    with Log(folder / "server" / "log.sqlite", "server") as log:
+        admitted = [set(entry.body["answers"]) for entry in log.entries("answers.admitted")]
+    assert admitted == [{"east"}] * 2  # the run went on without it
+    # The right folder is put back: it answers again.
+    west.kill()
+    shutil.rmtree(west.hospital.site)
+    (tmp_path / "site").rename(west.hospital.site)
+    west.start()
+    again = world.approved()
+    world.federated.conducted(again, SocketGrid(world.federated, world.services))
+    assert len(west.released(again.id)) == 2
+
+
+@pytest.mark.skipif(not can_mount(), reason="only root can give a site a small disk of its own")
+def test_nothing_leaves_a_site_whose_disk_is_full(world: World, tmp_path: Path) -> None:
+    east = world.east
+    east.kill()
+    with small_disk(tmp_path / "disk", 16) as disk:
+        moved = shutil.copytree(east.hospital.folder, disk / "site", symlinks=True)
+        small = Service(type(east.hospital)(Path(moved)), tmp_path / "service.log")
+        run = world.federated.proposed("mechanism=dp_training", "audit.cosigners=0")
+        body, signature = run.paper()
+        small.start()
+        try:
+            small.said(Proposal(run.id, np.frombuffer(body, np.uint8), signature))
+            from fedkd.deploy.consent import Shelf
+
+            proposal = Shelf(small.hospital).read(run.proposal().digest)
+            rule(small.hospital, proposal, world.federated.build, by="Ada", decline=None)
+            filled = fill(disk)
+            outbox = set((small.hospital.site / "outbox").iterdir())
+            reply = small.ask(encode(question(run)))
+            assert nothing_said(reply), reply
+            assert set((small.hospital.site / "outbox").iterdir()) == outbox
+            assert not small.released(run.id)
+            assert "No space left on device" in said_here(small)
+            filled.unlink()
+            answer = small.said(question(run))
+            assert isinstance(answer, Answer)
+            assert len(small.charged(run.id)) == len(small.released(run.id)) == 1
+        finally:
+            small.kill()
+            east.start()
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all that is left."""
+    path = disk / "full"
+    with path.open("wb") as file, suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+            file.flush()
+    return path
+
+
+def nothing_said(reply: Frame) -> bool:
+    """A refusal of the closed list, by the site or by its service."""
+    if reply.kind is Kind.REFUSED:
+        return reply.body == Why.FAILED.encode()
+    said = message(reply.body)
+    return isinstance(said, Refusal) and said.reason is Reason.FAILED
+
+
+def said_here(service: Service) -> str:
+    """What the people at the site can read."""
+    notes = [service.hospital.folder / "errors.txt", service.hospital.site / "errors.txt"]
+    paths = [service.log, *(it for it in notes if it.exists())]
+    return "\n".join(path.read_text(errors="replace") for path in paths)
