@@ -74,7 +74,9 @@ def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
 def relay_of(run: "Run", log: Log) -> Relay | None:
     """What rides along so that parties cosign each other; None where nobody is to."""
     federation = run.federation()
-    return Relay(log, federation) if federation.most_cosigners else None
+    if not federation.most_cosigners:
+        return None
+    return Relay(log, federation, earlier=run.earlier)
 
 
 def seal(run: "Run", conducted: Conducted) -> None:

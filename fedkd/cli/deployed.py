@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedkd.audit import SERVER, Federation, Log, Peer
+from fedkd.audit.verify import Note, Refuted
 from fedkd.cli.lines import say
 from fedkd.cli.run import Run, dataset_of, versions, without
 from fedkd.data import Card, Dataset, no_records
@@ -92,6 +93,29 @@ class DeployedRun(Run):
         """Everybody's keys as they were proposed, and the terms of cosigning."""
         return self.proposal().federated()
 
+    def _earlier_heads(self) -> Mapping[str, Note]:
+        """By site, the longest head of its log that a run of this coordinator left cosigned.
+
+        Each run has a server of its own that has seen nothing yet; a site's log outlasts them.
+        """
+        newest: dict[str, Note] = {}
+        for path in sorted((self.coordinator / "runs").glob("*/server/*.checkpoint")):
+            peer = self.federation().parties.get(path.stem)
+            if peer is None or path.stem == SERVER:
+                continue
+            try:
+                note = Note.parse(path.read_bytes())
+                note.verify([peer.log])
+            except (OSError, Refuted):
+                continue
+            head = note.checkpoint()
+            known = newest.get(path.stem)
+            if head.origin == peer.log.name and (
+                known is None or known.checkpoint().size < head.size
+            ):
+                newest[path.stem] = note
+        return newest
+
     def observer(self) -> "Watch":
         """Nobody looks into a hospital; which round it is, is told."""
         return _Telling(self)
@@ -108,6 +132,7 @@ class DeployedRun(Run):
                     "one process at a time",
                     "wait for it, or stop it (flwr list, flwr stop)",
                 ) from None
+            self.earlier = self._earlier_heads()
             self.tell("begun", why=None)
             try:
                 yield

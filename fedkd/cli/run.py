@@ -121,6 +121,7 @@ class Run:
     config_dir: Path | None
     build: Workshop = field(default_factory=Workshop)
     wall_before: float = 0.0
+    earlier: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rehearsal(self) -> bool:

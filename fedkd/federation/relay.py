@@ -1,8 +1,9 @@
 """The server's part in cosigning: heads and cosignatures ride on what is asked and answered."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from fedkd.audit import SERVER, Federation, Log, cosign, cosignatures
 from fedkd.audit.verify import AddCheckpoint, Checkpoint, Note, Refuted, Signature
@@ -18,13 +19,20 @@ class Relay:
     """Brings every site its peers' heads and cosignatures, and keeps what comes back.
 
     It holds nothing that a lying server could turn against a site: each of them checks what it is
-    brought. What it forgets when the process ends is asked again at the next roll call.
+    brought. What it forgets when the process ends is asked again at the next roll call. `earlier`
+    are parties' newest heads of runs before this one, as peers cosigned them: a site whose folder
+    was put back from an old copy meanwhile learns of it by them.
     """
 
     def __init__(
-        self, log: Log, federation: Federation, clock: Callable[[], float] = time.time
+        self,
+        log: Log,
+        federation: Federation,
+        clock: Callable[[], float] = time.time,
+        earlier: Mapping[str, Note] = MappingProxyType({}),
     ) -> None:
         self._log, self._clock = log, clock
+        self._earlier = {party: (note.to_bytes().decode(),) for party, note in earlier.items()}
         self._parties = federation.parties
         self._cosigners = federation.cosigners()
         rosters = federation.rosters()
@@ -61,6 +69,7 @@ class Relay:
             if ask is not None:
                 asks.append(ask)
         notes = tuple(note.to_bytes().decode() for note in self._heads[site] if note.signatures[1:])
+        notes = (*self._earlier.get(site, ()), *notes)
         starts = {self._stands.get((site, by), 0) for by in self._cosigners[site]}
         known = self.head(site)
         if known is not None:

@@ -195,7 +195,7 @@ def test_a_model_that_cannot_be_private_is_found_before_anything_is_paid(hospita
         (lambda f: (f / "site.yaml").write_text("format: 1\n"), "site.yaml", "no path"),
         (lambda f: (f / "ward.csv").unlink(), "table", "ward.csv"),
         (lambda f: (f / "federation.yaml").write_text(SCHEMA + "\n"), "federation", "signature"),
-        (lambda f: (f / "site.yaml").chmod(0o644), "folder", "site.yaml"),
+        (lambda f: f.chmod(0o755), "folder", "0755"),
         (lambda f: write_records(f, krank=["perhaps"] * 80), "label", "perhaps"),
     ],
 )
