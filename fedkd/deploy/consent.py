@@ -5,6 +5,7 @@ that it is about lies in the hospital's `proposals/`. Everything else is refused
 the closed list, and the refusal is logged.
 """
 
+import logging
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ from fedkd.wire import (
 
 MOST_PROPOSALS: Final = 100
 UNKNOWN: Final = "unknown"
+_LOG = logging.getLogger("fedkd.service")
 BY_POLICY: Final = "policy in site.yaml"
 """Who decides where a person's word is not asked for."""
 
@@ -335,8 +337,11 @@ class Desk:
 
     def _note(self, text: str) -> None:
         """What went wrong, for the people at this site: it stays in this folder."""
-        with (self.hospital.folder / "errors.txt").open("a") as notes:
-            notes.write(text + "\n")
+        try:
+            with (self.hospital.folder / "errors.txt").open("a") as notes:
+                notes.write(text + "\n")
+        except OSError as error:  # a full disk, above all: what is answered does not hang on it
+            _LOG.error("errors.txt cannot be written (%s)\n%s", error.strerror, text)
 
 
 def _message(letter: bytes) -> Message | None:
