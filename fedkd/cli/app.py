@@ -193,7 +193,11 @@ def evaluate(
     ] = None,
     threshold: Annotated[
         list[float] | None,
-        typer.Option("--threshold", help="Of the second of two classes.", show_default="0.5"),
+        typer.Option(
+            "--threshold",
+            help="Of the second of two classes.",
+            show_default="the released one, or 0.5",
+        ),
     ] = None,
     epsilon: Annotated[
         float | None,

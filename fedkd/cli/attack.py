@@ -53,10 +53,11 @@ def attack(
     """Prints what the attacks of `kind` (None: all) find at `sites` (none named: all).
 
     Exit code 1 where a bound exceeds a site's claim, which is refuted; 0 says nothing of a claim.
-    What was found is kept in the run's `attack.json`, in the attacked sites' own logs, and in the
-    claims of `summary.json`.
+    What was found is kept in the run's `attack.json`, in the attacked sites' own logs, which are
+    handed over again, and in the claims of `summary.json`.
     `BadInput` where the folder holds no finished run.
     """
+    from fedkd.cli.examine import hand_over
     from fedkd.cli.run import open_run
     from fedkd.report import load
 
@@ -83,6 +84,7 @@ def attack(
         report.sites.append(found)
     _keep(run.folder / NAME, {"kinds": list(kinds), **report.to_json()})
     _tell_in_claims(run, summary, asked)
+    hand_over(run)  # a report that is built next has to tell it
     typer.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
     return int(report.refuted)
 

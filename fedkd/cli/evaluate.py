@@ -31,6 +31,7 @@ from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput, Digest
 from fedkd.privacy import Ledger
+from fedkd.report.releasing import threshold_in_use
 from fedkd.wire import WITHHELD, Evaluation, encode
 from fedkd.wire.fields import MOST_THRESHOLDS
 
@@ -85,7 +86,7 @@ def evaluate(
     _expect_outsider(run, outsider, data)
     classes = run.dataset().space.classes
     if len(classes) == 2 and not asked:
-        asked = (0.5,)
+        asked = (threshold_in_use(run.folder / "server" / "log.sqlite"),)
     check_thresholds(asked, len(classes))
     grouping = Grouping(run.dataset().schema, group)
     model = _model(run)

@@ -14,7 +14,9 @@ from fedkd.audit.verify.logs import check_log
 from fedkd.federation.durable import write_bytes
 from fedkd.federation.evaluating import digest_of_model
 from fedkd.knowledge import BadInput
+from fedkd.report.building import build
 from fedkd.report.releasing import Release, check_version, release, released
+from fedkd.report.verify.drawing import EVIDENCE
 
 if TYPE_CHECKING:
     from fedkd.cli.run import Run
@@ -53,6 +55,7 @@ def release_model(
     }
     if bom is not None:
         contents["bom.cdx.json"] = bom
+    contents[EVIDENCE] = build(path).bundle  # what a report says of it, to compare with a later one
     for name, content in contents.items():
         if not (folder / name).exists():
             write_bytes(folder / name, content)
@@ -63,6 +66,8 @@ def release_model(
     print(plain(f"after {parent}" if parent else "the first version that this log names"))
     print(f"left in {folder}: {', '.join(contents)}")
     print(f"next:   fedkd report build {path}")
+    if parent and parent_run is None:
+        print(f"        fedkd report diff {parent} {version} --run {path}")
     return DONE
 
 

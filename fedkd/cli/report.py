@@ -31,6 +31,7 @@ from fedkd.report.verify.declared import Detached
 from fedkd.report.verify.deriving import Answered, Derived, derive
 from fedkd.report.verify.digests import digest
 from fedkd.report.verify.evidence import read_evidence
+from fedkd.report.verify.judging import strays
 
 DONE, REFUTED = 0, 1
 
@@ -47,6 +48,8 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in built.files.items():
         write_bytes(folder / name, content)
+    for stray in strays(folder, built.files):  # of an earlier report, which told more
+        stray.unlink()
     names = list(built.files)
     if pdf:
         from fedkd.report.pdf import PDF
@@ -209,6 +212,8 @@ def questions(path: Path, *, role: str | None, out: Path | None, as_json: bool) 
         rows = {who: [_row(one) for one in those] for who, those in chosen.items()}
         print(json.dumps(rows, indent=2))
         return DONE
+    if not chosen:
+        print(f"nothing is open for {'anybody' if role is None else f'the {role}'}")
     for who, those in chosen.items():
         print(f"{who}: {len(those)} open")
         for one in those:
@@ -233,8 +238,13 @@ def _row(one: Answered) -> dict[str, str | None]:
     }
 
 
-def diff(old: Path, new: Path, *, as_json: bool) -> int:
-    """Says what changed between two reports: field by field, what is gone and what is new."""
+def diff(old: Path, new: Path, *, run: Path | None, as_json: bool) -> int:
+    """Says what changed between two reports: field by field, what is gone and what is new.
+
+    With `run` they are versions that it released.
+    """
+    if run is not None:
+        old, new = (_version(run, str(one)) for one in (old, new))
     changed = differences(_derived(old).answers, _derived(new).answers)
     if as_json:
         print(json.dumps(changed, indent=2))
@@ -246,6 +256,17 @@ def diff(old: Path, new: Path, *, as_json: bool) -> int:
                 print(plain(f"  {mark} {text}"))
     print(f"{len(changed)} of {len(catalogue().fields)} fields differ")
     return DONE
+
+
+def _version(run: Path, name: str) -> Path:
+    folder = run / "releases"
+    found = folder / name / "evidence.json"
+    if not found.is_file():
+        known = sorted(it.parent.name for it in folder.glob("*/evidence.json"))
+        raise BadInput(
+            f"version {name!r}", f"one that {run} released: {', '.join(known) or 'none'}"
+        )
+    return found
 
 
 def verify(path: Path, *, policy: Path | None, seen: Path | None, as_json: bool) -> int:

@@ -173,12 +173,18 @@ def report_answers(
 
 @report.command("diff")
 def report_diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="A run, or a report.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="A run, or a report.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A run, a report, or a version.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="A run, a report, or a version.")],
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", metavar="RUN", help="Which released the two versions.", show_default=False
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Say what changed between two reports, field by field."""
+    """Say what changed between two reports, or two released versions, field by field."""
     from fedkd.cli.report import diff
 
-    return diff(old, new, as_json=as_json)
+    return diff(old, new, run=run, as_json=as_json)

@@ -99,8 +99,8 @@ def declare(
 ) -> list[str]:
     """Signs and appends a statement for each field of `texts`; the fields that it was said of.
 
-    Everything is checked before anything is written. A statement that is there already, word for
-    word, is not written again. `detached` is a signature of the person's own over `to_sign`: its
+    Everything is checked before anything is written. What this person said last of a field is not
+    written again, word for word. `detached` is a signature of the person's own over `to_sign`: its
     digest goes into the statement, its bytes lie beside it.
     """
     name = name_of(key.verifier())
@@ -122,12 +122,18 @@ def declare(
                     "leave it out; in a deployment it is asked for",
                 )
     signature = None if detached is None else detached.to_json()
-    said = [
-        (entry.body["field"], entry.body["text"], entry.body.get("signature"))
-        for entry in log.entries("statement.declared")
-        if entry.said is not None and entry.body.get("name") == name
+    newest: dict[str, Mapping[str, Any]] = {}
+    for entry in log.entries("statement.declared"):
+        if entry.said is not None and entry.body.get("name") == name:
+            before = newest.get(entry.body["field"])
+            if before is None or before.get("number", 1) < entry.body.get("number", 1):
+                newest[entry.body["field"]] = entry.body
+    fresh = [
+        (field, text)
+        for field, text in fields
+        if (said := newest.get(field.id)) is None
+        or (said["text"], said.get("signature")) != (text, signature)
     ]
-    fresh = [(field, text) for field, text in fields if (field.id, text, signature) not in said]
     today = datetime.now(UTC).date().isoformat()
     with log.writing():
         for field, text in fresh:
@@ -138,6 +144,7 @@ def declare(
                 "role": person.role,
                 "date": today,
                 "run": run,
+                "number": 1 + newest.get(field.id, {"number": 0}).get("number", 1),
             }
             if detached is not None:
                 told["signature"] = signature

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from fedkd.audit import Contradiction, Entry, Log
 from fedkd.audit.verify import canonical
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.knowledge import BadInput, digest_of_bytes
 
 RELEASED: Final = "model.released"
@@ -63,6 +65,14 @@ def released(log: Log) -> dict[str, Entry]:
         for entry in log.entries(RELEASED)
         if entry.said is not None and "version" in entry.body
     }
+
+
+def threshold_in_use(path: Path) -> float:
+    """Of two classes: that of the version which the log at `path` released last; 0.5 before any."""
+    with Log(path, SERVER) as log:
+        versions = list(released(log).values())
+    found = versions[-1].body.get("threshold") if versions else None
+    return 0.5 if found is None else float(found)
 
 
 def release(log: Log, run: str, what: Release, bom: bytes | None) -> Entry:

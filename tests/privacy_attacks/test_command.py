@@ -20,6 +20,7 @@ from fedkd.federation.claiming import claim_of_site
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 from fedkd.privacy.attacks import auc
+from fedkd.report.building import build
 from tests.federation.small import Wiretap, finished, founded
 
 SHADOWS = 16
@@ -129,17 +130,20 @@ def test_an_attack_is_told_by_the_attacked_sites_own_log_and_leaves_all_else(run
         files = (path for path in run.rglob("*") if path.is_file() and "-" not in path.suffix)
         own = run / "sites" / "site-01"
         kept = {path: path.read_bytes() for path in files}
-        changes = (own / "log.sqlite", run / "attack.json")
+        handed_over = run / "audit" / "site-01.sqlite"
+        changes = (own / "log.sqlite", run / "attack.json", handed_over)
         return {path: it for path, it in kept.items() if path not in changes}
 
     before, accesses = contents(), logged(run, "site-01")
     told(run, capsys, kind="distillation", sites=["site-01"])
-    assert contents() == before  # also audit/, which holds copies that were handed over
+    assert contents() == before  # also the other logs that were handed over
     access, found = logged(run, "site-01")[len(accesses) :]
     assert (access["who"], access["kinds"]) == ("privacy attack", ["distillation"])
     assert access["what"] == "records, models"
     assert [one["attack"] for one in found["findings"]] == ["distillation"]
     assert check_log(run / "sites" / "site-01" / "log.sqlite").party == "site-01"
+    said = [one.text for one in build(run).derived.answer("gedpb.anonymity").statements]
+    assert any(it.startswith("site-01, attack distillation on ") for it in said)  # at once
 
 
 def test_what_is_refused_reads_nothing_and_logs_nothing(run, capsys):

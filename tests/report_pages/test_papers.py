@@ -31,6 +31,13 @@ def test_every_field_is_in_the_text_once(plain: Built) -> None:
     assert named == [field.id for field in catalogue().fields]
 
 
+def test_what_a_field_applies_to_is_said_beside_it(plain: Built) -> None:
+    text = plain.files[TEXT].decode()
+    for field in catalogue().fields:
+        after = text.partition(f"`{field.id}`")[2].partition("###")[0]
+        assert ("Applies: " in after) == bool(field.applies), field.id
+
+
 def test_a_model_card_has_its_figures_in_the_header(plain: Built) -> None:
     told = header(model_card(plain.derived))
     assert told["datasets"] == ["digits", "hearts"]

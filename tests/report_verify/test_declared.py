@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from fedkd.audit import Log
-from fedkd.audit.officer import new_key
+from fedkd.audit.officer import new_key, read_key
+from fedkd.audit.verify import Envelope, canonical, ed25519_sign
 from fedkd.cli import main
 from fedkd.report.building import build
+from fedkd.report.verify.declared import STATEMENT
 from fedkd.report.verify.judging import judge
 from tests.report_verify.conftest import refutations
 
@@ -81,6 +83,58 @@ def test_a_statement_that_the_server_wrote_itself(run: Path, tmp_path: Path, wha
     found = judge(run / "report" / "evidence.json")
     assert found.verdict == "REFUTED"
     assert "declared" in refutations(found)
+
+
+def signed_again(run: Path, key: Path, **other: Any) -> str:
+    """What the last statement becomes, once its author or the log's keeper put it down anew."""
+    own = read_key(key)
+    with Log(run / "server" / "log.sqlite", "server") as log:
+        body: dict[str, Any] = json.loads(json.dumps(dict(log.last("statement.declared").body)))  # type: ignore[union-attr]
+        told = {name: body[name] for name in body if name != "envelope"} | other
+        signers = {own.verifier().text(): ed25519_sign(own.seed)}
+        envelope = Envelope.sign(canonical(told), STATEMENT, signers)
+        told["envelope"] = json.loads(envelope.to_bytes())
+        log.append("again", "statement.declared", told)
+        log.export(run / "audit" / "server.sqlite")
+    return " | ".join(build(run).derived.trouble)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"role": "notified body"}, "as enrolled"),
+        ({"date": "2020-02-29"}, "when it was written down"),
+        ({"date": "soon"}, "expected a day"),
+        ({"number": 0}, "1 or more"),
+        ({"number": "2"}, "1 or more"),
+    ],
+)
+def test_a_person_claims_another_role_or_day(
+    run: Path, tmp_path: Path, other: dict[str, Any], said: str
+) -> None:
+    assert declared(run, tmp_path, "Sorts digits.") == 0
+    assert said in signed_again(run, tmp_path / "jane.key", **({"number": 2} | other))
+    (kept,) = build(run).derived.answer(FIELD).statements
+    assert (kept.text, "Jane Doe, provider" in (kept.author or "")) == ("Sorts digits.", True)
+
+
+def test_nobody_brings_back_what_its_author_replaced(run: Path, tmp_path: Path) -> None:
+    """The log's keeper writes an old statement down again, after the one that took its place."""
+    assert declared(run, tmp_path, "Sorts digits.") == 0
+    key = str(tmp_path / "jane.key")
+    with Log(run / "server" / "log.sqlite", "server") as log:
+        first = dict(log.last("statement.declared").body)  # type: ignore[union-attr]
+    declare = ["report", "declare", str(run), FIELD, "--key", key, "--text"]
+    assert main([*declare, "Sorts letters."]) == 0
+    with Log(run / "server" / "log.sqlite", "server") as log:
+        log.append("replayed", "statement.declared", first)
+        log.export(run / "audit" / "server.sqlite")
+    derived = build(run).derived
+    assert "again, expected one after number 2" in " ".join(derived.trouble)
+    assert [one.text for one in derived.answer(FIELD).statements] == ["Sorts letters."]
+    # The author may, and says it a third time.
+    assert main([*declare, "Sorts digits."]) == 0
+    assert [one.text for one in build(run).derived.answer(FIELD).statements] == ["Sorts digits."]
 
 
 def test_a_statement_about_another_run_does_not_count(

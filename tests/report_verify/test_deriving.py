@@ -14,6 +14,7 @@ from fedkd.privacy.accounting import epsilon_of_mu
 from fedkd.privacy.ledger import Ledger
 from fedkd.report.building import build
 from fedkd.report.verify import catalogue
+from fedkd.report.verify.glance import traffic
 from fedkd.report.verify.judging import judge
 from fedkd.report.verify.spending import spent
 from tests.report_verify.conftest import refutations
@@ -162,3 +163,14 @@ def test_spending_without_bound_and_without_an_accountant(monkeypatch: Any) -> N
         spent(rdp, [sampled])
     with pytest.raises(Refuted):
         spent(OPENED, [{"cost": 1}])
+
+
+def test_bytes_are_counted_once(run: Path) -> None:
+    """Each admitted round's entry counts from the start of the run: the last one is the sum."""
+    with Log(run / "server" / "log.sqlite", "server") as log:
+        counted = [entry.body["traffic"] for entry in log.entries("answers.admitted")]
+    assert len(counted) == 2
+    found = traffic(build(run).derived.evidence)
+    assert {site: (one.up, one.down) for site, one in found.items()} == {
+        site: (counted[-1]["up"][site], counted[-1]["down"][site]) for site in counted[-1]["up"]
+    }

@@ -82,6 +82,32 @@ def test_shares_are_those_of_the_counts_at_the_released_threshold(tmp_path: Path
     assert built.derived.answer("a4.2g.discrimination").status == "COMPUTED"
 
 
+def test_a_hospital_counts_its_own_patients_alone(tmp_path: Path) -> None:
+    built = report(tmp_path, body(data="held-out patients of 2 sites"))
+    (own,) = (it for it in texts(built, "a4.3.groups") if it.startswith("h1,"))
+    assert "on its own held-out patients, at threshold 0.6" in own
+    assert any("on held-out patients of 2 sites" in it for it in texts(built, "a4.2g.metrics"))
+
+
+def test_what_changed_between_two_versions_is_said_of_both_entries(tmp_path: Path) -> None:
+    federation = Hospitals(evaluated=False)
+    for version, parent, threshold in (("1.1", None, 0.5), ("1.2", "1.1", 0.3), ("3", "2", 0.3)):
+        told: dict[str, Any] = {"run": RUN, "model": digest("student 2"), "version": version}
+        told |= {"parent": parent}
+        told |= {"parent_model": digest("another run's") if version == "3" else None}
+        told |= {"architecture": "mlp", "threshold": threshold, "preprocessing": digest("p")}
+        federation.server.append("model.released", told)
+    built = build(federation.write(tmp_path))
+    said = {it.text: it.evidence for it in built.derived.answer("a4.6.changes").statements}
+    changed = (
+        "From version 1.1 to version 1.2: changed threshold; the same model, architecture, "
+        "preprocessing. Threshold 0.5 before, 0.3 now."
+    )
+    assert len(said[changed]) == 2
+    assert not any(text.startswith("From version 2") for text in said)  # its entry is elsewhere
+    assert any("follows version 2 (sha256:" in text for text in said)
+
+
 def test_another_threshold_has_other_figures_and_one_that_was_not_counted_none(
     tmp_path: Path,
 ) -> None:

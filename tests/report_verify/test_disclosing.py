@@ -162,3 +162,9 @@ def test_a_hospital_makes_its_own_paper_from_its_log_alone(
     assert main(["site", "report", str(site), "--out", str(tmp_path / "paper")]) == 0
     assert "NOT PRIVATE" in capsys.readouterr().out
     assert (tmp_path / "paper" / "index.html").is_file()
+    text = (tmp_path / "paper" / "report.md").read_text()
+    assert text.startswith(f"# What {site.name} did, from its own log alone\n")
+    assert "**RECORDED** `g30.g.measures`" in text
+    assert "**COMPUTED** `g35.7a.description`" in text
+    # What it cannot know is MISSING in it, and no open question of the paper.
+    assert main(["report", "verify", str(tmp_path / "paper")]) == 0

@@ -167,6 +167,16 @@ def test_any_edit_of_a_paper(run: Path, name: str) -> None:
     assert "paper" in refutations(judge(path))
 
 
+def test_a_sheet_that_the_evidence_does_not_give(run: Path) -> None:
+    stray = run / "report" / "data-sheet-invented.md"
+    stray.write_text("# Data sheet: invented\n")
+    found = judge(run / "report" / "evidence.json", beside=True)
+    assert "data-sheet-invented.md" in refutations(found)
+    assert main(["report", "build", str(run)]) == 0  # which leaves its own papers alone
+    assert not stray.exists()
+    assert main(["report", "verify", str(run)]) == 0
+
+
 def test_evidence_that_is_no_canonical_json(run: Path) -> None:
     path = run / "report" / "evidence.json"
     path.write_bytes(path.read_bytes() + b"\n")

@@ -16,7 +16,15 @@ def test_a_version_stands_in_the_report_and_the_logs_still_hold(run: Path, capsy
     assert main(["release", str(run), "--version", "1.1", "--parent", "1.0"]) == 0
     said = [one.text for one in build(run).derived.answer("a4.6.changes").statements]
     assert said[0].startswith("Version 1.0 (logistic")
+    assert "it names no earlier version" in said[0]
     assert "follows version 1.0" in said[1]
+    assert said[2].startswith("From version 1.0 to version 1.1: changed none; the same model, ")
+    capsys.readouterr()
+    assert main(["report", "diff", "1.0", "1.1", "--run", str(run), "--json"]) == 0
+    changed = {one["field"] for one in json.loads(capsys.readouterr().out)}
+    assert {"a4.1a.version", "a4.6.changes"} <= changed
+    assert main(["report", "diff", "1.0", "1.2", "--run", str(run)]) == 2
+    assert "1.0, 1.1" in capsys.readouterr().err
     assert main(["audit", "verify", str(run)]) == 0
     folder = run / "releases" / "1.1"
     frozen = json.loads((folder / "release.json").read_bytes())

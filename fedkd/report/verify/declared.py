@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any, Final
 
 from fedkd.audit.verify import Envelope, Refuted, VerifierKey, ed25519_check
@@ -16,10 +17,11 @@ from fedkd.report.verify.digests import digest
 from fedkd.report.verify.evidence import Evidence, Told
 
 STATEMENT: Final = "application/vnd.fedkd.statement+json"
-"""The type of what is signed: canonical JSON with field, text, name, role, date, and the run.
+"""The type of what is signed: canonical JSON with field, text, name, role, date, number and run.
 
-With a detached signature also `signature`: `file`, `bytes` and `digest`; the entry's own `artefact`
-holds the file in base64.
+`number` counts this person's statements on this field from 1 (none given: the first), so that
+nobody brings an earlier one back. With a detached signature also `signature`: `file`, `bytes` and
+`digest`; the entry's own `artefact` holds the file in base64.
 """
 SIGNED: Final = "signed-"
 """How the files of a detached signature begin: what was signed, and the signature."""
@@ -58,6 +60,7 @@ class Declared:
     role: str
     date: str
     run: str
+    number: int = 1
     detached: Detached | None = None
 
     @property
@@ -105,7 +108,7 @@ def signed_files(evidence: Evidence) -> dict[str, bytes]:
 
 def declarations(evidence: Evidence) -> tuple[dict[str, tuple[Declared, ...]], list[str]]:
     """The statements that an enrolled person signed, by field; and why others do not count."""
-    persons: dict[str, VerifierKey] = {}
+    persons: dict[str, tuple[VerifierKey, str]] = {}
     found: dict[str, tuple[Declared, ...]] = {}
     refused: list[str] = []
     book = evidence.books.get(SERVER)
@@ -118,10 +121,11 @@ def declarations(evidence: Evidence) -> tuple[dict[str, tuple[Declared, ...]], l
             except ODD as error:
                 refused.append(f"entry {entry.index} of {SERVER}, party.enrolled: {error}")
             else:
-                persons[str(entry.body.get("party"))] = key
+                persons[str(entry.body.get("party"))] = key, str(entry.body.get("role"))
         elif entry.type == "statement.declared":
             try:
                 one = _checked(entry, persons, evidence.run)
+                _expect_later(one, found.get(one.field, ()))
             except ODD as error:
                 refused.append(f"entry {entry.index} of {SERVER}, statement.declared: {error}")
             else:
@@ -131,23 +135,51 @@ def declarations(evidence: Evidence) -> tuple[dict[str, tuple[Declared, ...]], l
     return found, refused
 
 
-def _checked(entry: Told, persons: Mapping[str, VerifierKey], run: str) -> Declared:
+def _expect_later(one: Declared, before: tuple[Declared, ...]) -> None:
+    """Refuses a statement that its author said before another: the keeper of the log may have
+    written down again what the author has replaced.
+    """
+    last = max((it.number for it in before if it.name == one.name), default=0)
+    if one.number <= last:
+        said = f"statement {one.number} of {shown(one.name)} on {one.field}"
+        raise Refuted("statement", f"{said} again", f"one after number {last}")
+
+
+def _checked(entry: Told, persons: Mapping[str, tuple[VerifierKey, str]], run: str) -> Declared:
     body: Mapping[str, Any] = entry.body or {}
     envelope = Envelope.parse(json.dumps(body.get("envelope")).encode())
     told = json.loads(envelope.payload)
     name = told.get("name") if isinstance(told, dict) else None
     if not isinstance(name, str) or name not in persons:
         raise Refuted("signature", f"a statement by {shown(str(name))}", "an enrolled person")
-    key = persons[name]
+    key, role = persons[name]
     envelope.verify({key.text(): ed25519_check(key.public)}, STATEMENT)
     fields = ("field", "text", "name", "role", "date", "run")
     if any(type(told.get(one)) is not str for one in fields):
         raise Refuted("statement", "another shape", ", ".join(fields))
     if told["run"] != run or told["field"] != body.get("field"):
         raise Refuted("statement", f"one about {told['field']} of run {told['run']}", "this one")
+    if told["role"] != role:
+        found, expected = (shown(str(it)) for it in (told["role"], role))
+        raise Refuted("statement", f"one by {shown(name)} as {found}", f"{expected}, as enrolled")
+    _expect_day(told["date"], entry.time)
+    number = told.get("number", 1)
+    if type(number) is not int or number < 1:
+        raise Refuted("statement", f"number {shown(str(number))}", "1 or more")
     detached = _detached(told.get("signature"), body.get("artefact"))
     index, said = entry.index, {one: told[one] for one in fields}
-    return Declared(index=index, detached=detached, **said)
+    return Declared(index=index, number=number, detached=detached, **said)
+
+
+def _expect_day(day: str, time: str) -> None:
+    """A statement is written down on the day that it names, or just after midnight."""
+    try:
+        written = date.fromisoformat(time[:10])
+        late = written - date.fromisoformat(day)
+    except ValueError:
+        raise Refuted("statement", f"date {shown(day)}", "a day, such as 2026-11-30") from None
+    if late not in (timedelta(0), timedelta(1)):
+        raise Refuted("statement", f"date {day}", f"{written}, when it was written down")
 
 
 def _detached(said: Any, artefact: Any) -> Detached | None:

@@ -299,7 +299,7 @@ def _value(
     """A slot's value: `@` stands around the entry, `#` is the item's key, `$` a function."""
     if name.startswith("$"):
         party = entry.party if entry is not None else None
-        return computed(evidence, rule["with"][name[1:]], party)
+        return computed(evidence, rule["with"][name[1:]], party, entry)
     if name == "#":
         return key, []
     if entry is None:

@@ -42,6 +42,7 @@ def report_json(derived: Derived, bundle: bytes) -> bytes:
                 "id": answer.field.id,
                 "point": answer.field.point,
                 "requirement": answer.field.requirement,
+                "applies": answer.field.applies,
                 "status": answer.status,
                 "missing": answer.why,
                 "statements": [one.to_json() for one in answer.statements],

@@ -95,7 +95,7 @@ class Evaluation:
 
 
 class Traffic(NamedTuple):
-    """Bytes of admitted rounds, to the hospital and from it."""
+    """Bytes to the hospital and from it, up to the last admitted round."""
 
     down: int
     up: int
@@ -233,9 +233,13 @@ def _number(value: Any) -> float | None:
 
 
 def traffic(evidence: Evidence) -> dict[str, Traffic]:
-    """Bytes by hospital, over all admitted rounds, as the server counted them."""
+    """Bytes by hospital, as the server counted them up to each run's last admitted round.
+
+    An entry counts from the start of its run, so that the last one holds those before it.
+    """
     found: dict[str, Traffic] = {}
-    for entry in evidence.told("answers.admitted", SERVER):
+    last = {entry.run: entry for entry in evidence.told("answers.admitted", SERVER) if entry.body}
+    for entry in last.values():
         told = (entry.body or {}).get("traffic")
         if not isinstance(told, Mapping):
             continue

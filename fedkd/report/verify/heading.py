@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.report.verify.deriving import Derived
 from fedkd.report.verify.glance import rehearsed, setting, settings
 from fedkd.report.verify.values import NOT_STATED
@@ -20,7 +21,9 @@ _NAMED: Final = 6
 
 
 def title(derived: Derived) -> str:
-    """What the report is about."""
+    """What the report is about; a hospital's own paper knows its own log alone."""
+    if SERVER not in derived.evidence.books:
+        return f"What {names(derived.evidence.sites)} did, from its own log alone"
     return f"Technical documentation of run {derived.evidence.run}"
 
 

@@ -1,6 +1,6 @@
 """Judges a report: its evidence first, then every statement, then what was drawn of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -21,8 +21,9 @@ from fedkd.audit.verify.cosignatures import Head
 from fedkd.audit.verify.refusals import ODD
 from fedkd.audit.verify.spellings import shown
 from fedkd.report.verify.catalogue import catalogue
+from fedkd.report.verify.declared import SIGNED
 from fedkd.report.verify.deriving import Derived, derive
-from fedkd.report.verify.drawing import EVIDENCE, drawn, evidence_in, names
+from fedkd.report.verify.drawing import EVIDENCE, SHEET, drawn, evidence_in, names
 from fedkd.report.verify.evidence import Evidence, read_evidence
 from fedkd.report.verify.origins import followed
 
@@ -83,7 +84,16 @@ def judge(
             content = _read(near)
             check = partial(_same_paper, near.name, content, derived, bundle)
             findings.append(_checked("paper", check))
+    for stray in strays(path.parent, names(derived)) if beside else ():
+        found = f"found a paper {shown(stray.name)}, expected none that its evidence does not give"
+        findings.append(Finding("paper", REFUTED, found))
     return _ended(findings, policies, derived)
+
+
+def strays(folder: Path, own: Collection[str]) -> list[Path]:
+    """Data sheets and signed statements in a report's folder that are not among its papers."""
+    found = [path for kind in (SHEET, SIGNED) for path in folder.glob(f"{kind}*")]
+    return sorted(path for path in found if path.name not in own)
 
 
 def _read(path: Path) -> bytes:

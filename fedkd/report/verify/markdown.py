@@ -105,7 +105,8 @@ def _privacy(derived: Derived) -> Iterator[str]:
         if mark := unsupported(derived, one.party):
             yield f"  - {text(one.party)}:{mark}, its log does not hold ({place(one.entry)})"
         elif one.withheld:
-            yield f"  - WITHHELD by {text(one.party)} ({place(one.entry)})"
+            kept = "what was spent is kept at home"
+            yield f"  - WITHHELD by {text(one.party)}: {kept} ({place(one.entry)})"
         elif not one.open:
             spent = text(told_epsilon(one.spent, one.why))
             of = f"epsilon {spent} of {told_epsilon(one.budget)}, delta {one.says('delta')}"
@@ -150,6 +151,9 @@ def _field(answer: Answered) -> Iterator[str]:
     yield ""
     why = f": {text(answer.why)}" if answer.why else ""
     yield f"**{answer.status}** `{field.id}`{why}"
+    if field.applies:
+        yield ""
+        yield f"Applies: {text(field.applies)}."
     if answer.statements:
         yield ""
     for one in answer.statements:

@@ -287,7 +287,8 @@ def bytes_chart(derived: Derived) -> Chart | None:
     ]
     heads = ("Hospital", "Bytes from it", "Bytes to it", "Evidence")
     notes = (
-        "As the server counted them for the rounds whose answers it admitted. What left a hospital "
-        "are output distributions: no records, weights or gradients.",
+        "As the server counted them up to the last round whose answers it admitted; what closes a "
+        "run comes on top. What left a hospital are output distributions: no records, weights or "
+        "gradients.",
     )
     return Chart("bytes", drawn, Table(title, heads, rows), notes)

@@ -188,7 +188,7 @@ def rows_of(evidence: Evidence, entry: Told, what: Released | None = None) -> li
             found.append(
                 Row(
                     entry,
-                    data if isinstance(data, str) else "data that are not named",
+                    _data_of(table, data),
                     table["where"],
                     table["took_part"],
                     table["group"],
@@ -198,6 +198,13 @@ def rows_of(evidence: Evidence, entry: Told, what: Released | None = None) -> li
                 )
             )
     return found
+
+
+def _data_of(table: Mapping[str, Any], data: Any) -> str:
+    """What a table was counted on: a hospital that takes part counts its own patients alone."""
+    if table["took_part"] is True:
+        return "its own held-out patients"
+    return data if isinstance(data, str) else "data that are not named"
 
 
 def _is_table(table: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from fedkd.audit.verify import CannotTell
+from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.lineage import Source
 from fedkd.report.verify.evidence import Evidence, Told
 from fedkd.report.verify.origins import origin, told_in_bands, withheld_by
@@ -64,10 +65,11 @@ def matches(entry: Told, where: Mapping[str, Any]) -> bool:
 
 
 def computed(
-    evidence: Evidence, told: Mapping[str, Any], party: str | None
+    evidence: Evidence, told: Mapping[str, Any], party: str | None, about: Told | None = None
 ) -> tuple[Any, list[Told]]:
     """The value of one function, and the entries that it looked at.
 
+    `about` is the entry that the sentence is about: some functions hold another against it.
     Raises `KeptBack` where a body that it needs is closed, `Absent` where there is no entry at
     all, and `CannotTell` where it needs what is not installed here.
     """
@@ -79,6 +81,9 @@ def computed(
             if entry.body is None:
                 raise KeptBack(entry.party)
     chosen = [entry for entry in entries if not told.get("where") or matches(entry, told["where"])]
+    if name in BESIDE_PARENT:
+        parent = _parent(chosen, about)
+        return BESIDE_PARENT[name](parent.body or {}, (about or parent).body or {}, told), [parent]
     return FUNCTIONS[name](evidence, told, chosen, whose), chosen
 
 
@@ -115,6 +120,16 @@ def _set(evidence: Evidence, told: Mapping[str, Any], entries: list[Told], _: An
     for value in _values(entries, told):
         names.update(map(str, value if isinstance(value, list | dict) else [value]))
     return sorted(names)
+
+
+def _parent(entries: Iterable[Told], about: Told | None) -> Told:
+    """The version that the one of `about` follows, where it was released before in the same log."""
+    named = None if about is None or about.body is None else about.body.get("parent")
+    for entry in reversed(list(entries)):
+        earlier = about is not None and (entry.party, entry.index) < (about.party, about.index)
+        if earlier and entry.body is not None and entry.body.get("version") == named:
+            return entry
+    raise Absent("parent")
 
 
 def _until(evidence: Evidence, told: Mapping[str, Any], entries: list[Told], _: Any) -> Any:
@@ -160,8 +175,11 @@ def _sources_of(evidence: Evidence, told: Mapping[str, Any], entries: list[Told]
 def sources(evidence: Evidence) -> list[Source]:
     """Everything that the student goes back to.
 
-    `KeptBack` where sites' closed bodies alone hide a step, `CannotTell` where anything else does.
+    `KeptBack` where sites' closed bodies alone hide a step, `CannotTell` where anything else does,
+    `Absent` in a hospital's own paper: no student is in its log.
     """
+    if SERVER not in evidence.books:
+        raise Absent(SERVER)
     found = origin(evidence)
     kept = withheld_by(found.gaps)
     if kept:
@@ -181,6 +199,18 @@ FUNCTIONS: Final[Mapping[str, Callable[[Evidence, Mapping[str, Any], list[Told],
     "total_epsilon": _total_epsilon,
     "sources_of": _sources_of,
 }
+
+
+BESIDE_PARENT: Final[Mapping[str, Callable[[Any, Any, Mapping[str, Any]], Any]]] = {
+    "of_parent": lambda parent, own, told: pointed(parent, told["pointer"]),
+    "changed": lambda parent, own, told: [
+        key for key in told["pointers"] if parent.get(key) != own.get(key)
+    ],
+    "unchanged": lambda parent, own, told: [
+        key for key in told["pointers"] if parent.get(key) == own.get(key)
+    ],
+}
+"""(what the parent says, what its successor says, the rule) -> value."""
 
 
 def _bins(value: Any) -> str:
@@ -205,6 +235,9 @@ RELATIONS: Final = {
     "replace_one": "one unit's records exchanged for any others (replace_one)",
 }
 _MADE: Final[Mapping[str, Callable[[Any], str]]] = {
+    "attack": lambda value: (
+        "It REFUTES the claim" if value is True else "It is silent: that confirms nothing"
+    ),
     "bins": _bins,
     "odds": _odds,
     "relation": lambda value: RELATIONS.get(str(value), str(value)),
