@@ -76,7 +76,7 @@ def relay_of(run: "Run", log: Log) -> Relay | None:
     federation = run.federation()
     if not federation.most_cosigners:
         return None
-    return Relay(log, federation, earlier=run.earlier)
+    return Relay(log, federation, earlier=run.earlier_heads())
 
 
 def seal(run: "Run", conducted: Conducted) -> None:

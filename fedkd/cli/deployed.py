@@ -93,27 +93,17 @@ class DeployedRun(Run):
         """Everybody's keys as they were proposed, and the terms of cosigning."""
         return self.proposal().federated()
 
-    def _earlier_heads(self) -> Mapping[str, Note]:
+    def earlier_heads(self) -> Mapping[str, Note]:
         """By site, the longest head of its log that a run of this coordinator left cosigned.
 
         Each run has a server of its own that has seen nothing yet; a site's log outlasts them.
         """
         newest: dict[str, Note] = {}
-        for path in sorted((self.coordinator / "runs").glob("*/server/*.checkpoint")):
-            peer = self.federation().parties.get(path.stem)
-            if peer is None or path.stem == SERVER:
-                continue
-            try:
-                note = Note.parse(path.read_bytes())
-                note.verify([peer.log])
-            except (OSError, Refuted):
-                continue
-            head = note.checkpoint()
-            known = newest.get(path.stem)
-            if head.origin == peer.log.name and (
-                known is None or known.checkpoint().size < head.size
-            ):
-                newest[path.stem] = note
+        for site, peer in self.federation().parties.items():
+            found = self.coordinator.glob(f"runs/*/server/{site}.checkpoint")
+            notes = [note for path in found if (note := _head_in(path, peer)) is not None]
+            if notes:
+                newest[site] = max(notes, key=lambda note: note.checkpoint().size)
         return newest
 
     def observer(self) -> "Watch":
@@ -132,7 +122,6 @@ class DeployedRun(Run):
                     "one process at a time",
                     "wait for it, or stop it (flwr list, flwr stop)",
                 ) from None
-            self.earlier = self._earlier_heads()
             self.tell("begun", why=None)
             try:
                 yield
@@ -278,6 +267,16 @@ class DeployedRun(Run):
             "versions": versions(),
         }
         write_json(self.folder / "run.json", kept)
+
+
+def _head_in(path: Path, peer: Peer) -> Note | None:
+    """The checkpoint of this party's log that a file holds; None where it holds none."""
+    try:
+        note = Note.parse(path.read_bytes())
+        note.verify([peer.log])
+        return note if note.checkpoint().origin == peer.log.name else None
+    except (OSError, Refuted):
+        return None
 
 
 class _Telling(Outsider):

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from fedkd.audit.verify.command import plain
 from fedkd.cli.configuration import part
 from fedkd.cli.validation import check_part, nearest
 from fedkd.deploy.hospital import Hospital, hospital_at, write_private
-from fedkd.deploy.lines import Line
+from fedkd.deploy.lines import Line, utc
 from fedkd.knowledge import BadInput
 
 DONE, REFUSED, USED_WRONGLY = 0, 1, 2
@@ -209,7 +208,7 @@ def pause(folder: Path) -> int:
     from fedkd.deploy.joining import pause as hold
 
     hospital = hospital_at(folder)
-    hold(hospital, _now())
+    hold(hospital, utc())
     print(f"paused: {hospital.name} refuses every question, also after a restart, until")
     print(f"fedkd site resume {hospital.folder}")
     return DONE
@@ -236,7 +235,7 @@ def leave(folder: Path, *, yes: bool) -> int:
         print("nothing was changed")
         return REFUSED
     stop(folder)
-    mark(hospital, _now())
+    mark(hospital, utc())
     told = hospital.invited()
     print(plain(f"{told['site']} left {told['federation']}; nothing starts here any more."))
     print("What stays here, and is needed to account for what left:")
@@ -329,7 +328,3 @@ def part_of(group: str, name: str, keys: Mapping[str, Any]) -> dict[str, Any]:
     made = {**spec, **keys}
     check_part(group, made)
     return made
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,6 +14,7 @@ from fedkd.cli.deployed import DeployedRun, admitted, peer_of
 from fedkd.cli.places import anchored, new_folder, parts_of
 from fedkd.cli.run import began, without
 from fedkd.deploy.federation_file import FederationFile
+from fedkd.deploy.lines import utc
 from fedkd.deploy.proposals import RunProposal
 from fedkd.deploy.roster import Member
 from fedkd.deploy.server_folder import ServerFolder
@@ -99,7 +100,7 @@ def composed(
     given = {word.partition("=")[0] for word in overrides}
     data = [] if "data" in given else [f"data={'table' if form.schema else 'image_folder'}"]
     # As for lasting sites: an officer's paper says the budget, and nothing of it is said here.
-    here = ["sites.dir=elsewhere", "sites.rehearsal=false"]
+    here = ["sites.dir=elsewhere", "sites.rehearsal=false", "partition=site"]
     config = compose([*data, *overrides, *here], config_dir)
     return {
         **config,
@@ -156,7 +157,7 @@ def proposal_of(run: DeployedRun, form: FederationFile, members: Sequence[Member
             "classes": classes,
             "bytes": terms.rounds * rules.codec.raw_bytes(terms.queries, classes),
         },
-        expires=(datetime.now(UTC) + timedelta(days=DAYS)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        expires=utc(datetime.now(UTC) + timedelta(days=DAYS)),
     )
 
 

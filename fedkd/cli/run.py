@@ -121,7 +121,6 @@ class Run:
     config_dir: Path | None
     build: Workshop = field(default_factory=Workshop)
     wall_before: float = 0.0
-    earlier: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rehearsal(self) -> bool:
@@ -141,6 +140,10 @@ class Run:
     def followed(self) -> AbstractContextManager[None]:
         """Stands around the conducting of the run, for whoever follows it from elsewhere."""
         return nullcontext()
+
+    def earlier_heads(self) -> Mapping[str, Any]:
+        """By site, the longest head of its log that an earlier run left: here each run is new."""
+        return {}
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
@@ -187,10 +190,9 @@ class Run:
                 model = self.model(name)
                 if name in self.config["clients"]["models"]:
                     check_speaker(model, mechanism)
-        student = self.config["student"]["model"]
         if self.student().weights() is None:
             raise BadInput(
-                f"student.model={student}, which has no weights",
+                f"student.model={self.config['student']['model']}, which has no weights",
                 "a student with weights, since it is kept and handed on as such",
                 "for example student.model=mlp",
             )
@@ -230,8 +232,8 @@ class Run:
     def _opening(self, settings: SiteSettings, train: Records) -> Mapping[str, Any] | None:
         if not settings.rehearsal:
             return None
-        facts = facts_of(train, len(settings.space.classes))
-        return opening(settings, self.build(settings.mechanism), facts)
+        classes = len(settings.space.classes)
+        return opening(settings, self.build(settings.mechanism), facts_of(train, classes))
 
     def keep(self, *, founded: bool) -> None:
         """Writes `run.json`: what the configuration does not say, and if all sites are there."""
@@ -346,7 +348,6 @@ class Run:
             weight_decay=student["weight_decay"],
             loss=self.build({**loss, "temperature": config["loss"]["temperature"]}),
         )
-        seed = config["seed"]
         return Rules(
             generator=self._generator(),
             filter=self.build(config["filter"]),
@@ -355,7 +356,7 @@ class Run:
                 config["lesson"]["kind"]
             ],
             teach=lambda model, lessons, number: teach(
-                model, lessons, plan, stream(seed, SERVER, number, "student")
+                model, lessons, plan, stream(config["seed"], SERVER, number, "student")
             ),
             codec=self.build(config["codec"]),
             codec_name=config["choices"]["codec"],
@@ -418,8 +419,8 @@ class Run:
         models = set(self.config["clients"]["models"])
         if len(models) == 1 and (common := self.model(next(iter(models)))).weights() is not None:
             return common
-        named = self.config["data"].get("reference_model")
-        return self.model(named or self.config["student"]["model"])
+        config = self.config
+        return self.model(config["data"].get("reference_model") or config["student"]["model"])
 
 
 _BEGAN: dict[Path, float] = {}
@@ -445,6 +446,5 @@ def versions() -> dict[str, str]:
     """What the run was made with."""
     from importlib.metadata import version
 
-    named = ("flwr", "torch", "numpy", "scikit-learn")
-    found = {name: version(name) for name in named}
+    found = {name: version(name) for name in ("flwr", "torch", "numpy", "scikit-learn")}
     return {"fedkd": __version__, "python": platform.python_version(), **found}

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedkd.deploy.lines import utc
 from fedkd.federation.durable import write_bytes
 from fedkd.knowledge import BadInput
 
@@ -54,7 +55,7 @@ class Holding:
         """Plain values."""
         return {
             "name": self.name,
-            "until": self.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "until": utc(self.until),
             "days_left": int(self.days),
         }
 

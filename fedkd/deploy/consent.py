@@ -14,7 +14,7 @@ from pathlib import Path
 from time import time
 from typing import Final
 
-from fedkd.audit import Log
+from fedkd.audit import Entry, Log
 from fedkd.audit.officer import verifier_of
 from fedkd.deploy.hospital import Hospital, private_folder, write_private
 from fedkd.deploy.policy import Guard, Policy
@@ -25,6 +25,7 @@ from fedkd.federation.witnessing import enrol
 from fedkd.knowledge import BadInput, Digest
 from fedkd.privacy import Mechanism
 from fedkd.wire import (
+    UNKNOWN,
     Considered,
     Evaluation,
     Malformed,
@@ -40,7 +41,6 @@ from fedkd.wire import (
 )
 
 MOST_PROPOSALS: Final = 100
-UNKNOWN: Final = "unknown"
 _LOG = logging.getLogger("fedkd.service")
 BY_POLICY: Final = "policy in site.yaml"
 """Who decides where a person's word is not asked for."""
@@ -60,14 +60,20 @@ class Decision:
 
 def decided(log: Log, run: str) -> Decision | None:
     """The newest decision about a run in a site's log; None where nobody decided anything."""
-    number, newest = 1, None
-    while (entry := log.entry(f"consent/{run}/{number}")) is not None:
-        number, newest = number + 1, entry
-    if newest is None:
+    entries = _decisions(log, run)
+    if not entries:
         return None
-    body = newest.body
+    body, at = entries[-1].body, entries[-1].at
     ruling = Ruling(body["ruling"])
-    return Decision(run, body["proposal"], ruling, body["by"], newest.at, body.get("reason", ""))
+    return Decision(run, body["proposal"], ruling, body["by"], at, body.get("reason", ""))
+
+
+def _decisions(log: Log, run: str) -> list[Entry]:
+    """The entries of what was decided about a run, oldest first."""
+    entries: list[Entry] = []
+    while (entry := log.entry(f"consent/{run}/{len(entries) + 1}")) is not None:
+        entries.append(entry)
+    return entries
 
 
 def decide(
@@ -81,19 +87,17 @@ def decide(
     digest = proposal.digest
     if before is not None and (before.proposal, before.ruling) == (digest, ruling):
         return before
-    number = 1
-    while log.entry(f"consent/{proposal.run}/{number}") is not None:
-        number += 1
+    key = f"consent/{proposal.run}/{len(_decisions(log, proposal.run)) + 1}"
     body = {"run": proposal.run, "round": 0, "proposal": digest, "ruling": str(ruling), "by": by}
     with log.writing():
         if ruling is Ruling.DECLINED:
             body |= {"rule": "declined", "reason": reason}
-            log.append(f"consent/{proposal.run}/{number}", "release.refused", body)
+            log.append(key, "release.refused", body)
         else:
             enrol(log, proposal.run, proposal.federated().rosters()[log.party])
             said = {"asked": dict(proposal.asked), "query": dict(proposal.query)}
             body |= {**said, "bundle": proposal.bundle, "would_leave": dict(proposal.would_leave)}
-            log.append(f"consent/{proposal.run}/{number}", "config.fixed", body)
+            log.append(key, "config.fixed", body)
     made = decided(log, proposal.run)
     if made is None:
         raise KeyError(proposal.run)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ from fedkd.deploy.invitations import (
     new_token,
     site_name,
 )
+from fedkd.deploy.lines import utc
 from fedkd.deploy.roster import (
     ADMITTED,
     REVOKED,
@@ -173,7 +173,7 @@ def rotate_key(server: ServerFolder, now: str | None = None) -> Path:
         old_vkey=old.verifier().text(),
         new_vkey=new.verifier().text(),
         federation_sig=sign_paper(new, FEDERATION, described).decode(),
-        made=now or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        made=now or utc(),
     ).signed(old)
     path = server.folder / "invitations" / f"succession-{paper.made.replace(':', '')}.json"
     with changing(server.folder):

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from fedkd.audit import SERVER, Peer
 from fedkd.audit.officer import expect_signed, sign_paper, verifier_of
 from fedkd.audit.verify import Malformed, SigningKey, VerifierKey, canonical, parsed
+from fedkd.deploy.lines import utc
 from fedkd.knowledge import BadInput
 
 FORMAT: Final = 1
@@ -53,7 +54,7 @@ def token_digest(token: str) -> str:
 
 def in_days(days: int, now: datetime | None = None) -> str:
     """The time in so many days, UTC, as it is written in an invitation."""
-    return ((now or datetime.now(UTC)) + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc((now or datetime.now(UTC)) + timedelta(days=days))
 
 
 def site_name(name: str) -> str:

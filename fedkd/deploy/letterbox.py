@@ -16,16 +16,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from fedkd.deploy.knock import APPROVED, KNOCK, MOST_KNOCK_BYTES, SETTINGS
+from fedkd.deploy.lines import utc
 from fedkd.deploy.socket import MOST_LETTER_BYTES, Away, Frame, Kind, Told, listening, request
 from fedkd.federation.durable import write_bytes
 from fedkd.knowledge import digest_of_bytes
 from fedkd.wire import (
+    UNKNOWN,
     Answer,
     Closed,
     Considered,
@@ -47,7 +48,6 @@ from fedkd.wire import (
 
 COMES_IN: Final = {RollCall, Proposal, Question, Evaluation}
 GOES_OUT: Final = {Present, Considered, Answer, Closed, Counts, Refusal}
-UNKNOWN: Final = "unknown"
 _TELL_SECONDS: Final = 5.0
 
 
@@ -145,10 +145,9 @@ def _may_leave(reply: bytes) -> bool:
 
 def note(folder: Path, what: str) -> None:
     """A line in refusals.log: when, and what, in words of a closed list."""
-    when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
         with (folder / "refusals.log").open("a") as file:
-            file.write(f"{when} {what}\n")
+            file.write(f"{utc()} {what}\n")
     except OSError:
         pass
 

@@ -56,7 +56,7 @@ def teller(form: str, who: str, *, dated: bool = True) -> Callable[[str], None]:
             fields = getattr(line, "fields", {})
             print(_object(line, str(line), fields.get("level", "info"), who, now), flush=True)
         else:
-            print(f"{_time(now)} {line}" if dated else line, flush=True)
+            print(f"{utc(now)} {line}" if dated else line, flush=True)
 
     return tell
 
@@ -73,9 +73,10 @@ def log_to(form: str, who: str) -> None:
 
 def _object(line: object, said: str, level: str, who: str, at: datetime) -> str:
     fields = {k: v for k, v in getattr(line, "fields", {}).items() if k not in _OWN}
-    told = {"at": _time(at), "level": level, "from": who, "said": said, **fields}
+    told = {"at": utc(at), "level": level, "from": who, "said": said, **fields}
     return json.dumps(told, ensure_ascii=False)
 
 
-def _time(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+def utc(at: datetime | None = None) -> str:
+    """A time of UTC to the second, as RFC 3339 writes it; by default now."""
+    return (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -193,30 +192,6 @@ def expect_valid(folder: Path) -> None:
             "one that it takes",
             "look at address, listen and superlink_port in server.yaml",
         )
-
-
-def end_orphans(folder: Path) -> list[int]:
-    """Ends workers of this folder's proxy whose master was killed; returns their process ids.
-
-    They live on, and hold the port. Nothing of ours may be running when this is called. Where
-    there is no /proc, none are found.
-    """
-    logs = str((folder / "nginx").resolve() / "logs") + os.sep
-    found = [int(path.name) for path in Path("/proc").glob("[0-9]*") if _writes_into(path, logs)]
-    for pid in found:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return found
-
-
-def _writes_into(process: Path, folder: str) -> bool:
-    """Whether a process is nginx, and has a file in `folder` open."""
-    try:
-        if (process / "comm").read_text().strip() != "nginx":
-            return False
-        return any(str(it.readlink()).startswith(folder) for it in (process / "fd").iterdir())
-    except OSError:  # it ended, or is somebody else's
-        return False
 
 
 def reload(pid: int) -> None:

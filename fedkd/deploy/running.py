@@ -1,6 +1,5 @@
 """Keeps a coordinator's SuperLink and proxy running in the foreground, and ends both cleanly."""
 
-import ctypes
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from fedkd.deploy.coordinator import reconcile
 from fedkd.deploy.lines import Line
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.deploy.superlink import CannotTell
+from fedkd.deploy.supervising import end_with_parent, kill_group
 from fedkd.federation.durable import write_bytes
 from fedkd.knowledge import BadInput
 
@@ -32,7 +32,6 @@ _ENDS: Final = {SUPERLINK: 15.0, PROXY: 5.0, METRICS: 3.0}
 """Seconds that each is given to end by itself."""
 _MOST_LOG: Final = 32 << 20
 _LOOK_SECONDS: Final = 0.5
-_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
 def start(
@@ -63,7 +62,6 @@ def start(
         superlink.wait_until_healthy(server, settings, link, START_SECONDS)
         for line in reconcile(server):
             told(line)
-        proxy.end_orphans(server.folder)
         processes.begin(PROXY, proxy.command(server.folder), dict(os.environ))
         time.sleep(_LOOK_SECONDS)
         if (gone := processes.gone()) is None:
@@ -131,12 +129,17 @@ def stop(server: ServerFolder, seconds: float = 40.0) -> bool:
 
 def pid_of(server: ServerFolder, name: str) -> int | None:
     """The process that runs here under this name; None where it does not, or is another one."""
-    path = server.folder / "pids" / f"{name}.pid"
+    pid, started = _written(server, name)
+    return pid if pid and _started(pid) == started else None
+
+
+def _written(server: ServerFolder, name: str) -> tuple[int, str]:
+    """The process that was started last under this name, and when; (0, "") where none was."""
     try:
-        pid, started = path.read_text().split()
-        return int(pid) if _started(int(pid)) == started else None
+        pid, started = (server.folder / "pids" / f"{name}.pid").read_text().split()
+        return int(pid), started
     except (OSError, ValueError):
-        return None
+        return 0, ""
 
 
 def tell_to_reload(server: ServerFolder) -> bool:
@@ -168,9 +171,9 @@ class _Processes:
             try:
                 process.wait(_ENDS[name])
             except subprocess.TimeoutExpired:
-                _kill_group(process.pid)
+                kill_group(process.pid)
                 process.wait()
-            _kill_group(process.pid)  # what it started
+            kill_group(process.pid)  # what it started
             (self._server.folder / "pids" / f"{name}.pid").unlink(missing_ok=True)
 
     def begin(
@@ -187,7 +190,7 @@ class _Processes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 umask=0o077,
-                preexec_fn=_ends_with_its_parent,  # noqa: PLW1509 - no threads here
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - no threads here
             )
         self._running[name] = process
         _write_pid(self._server, name, process.pid)
@@ -266,13 +269,29 @@ def _already(pid: int) -> BadInput:
 
 
 def _end_stray(server: ServerFolder, name: str) -> None:
+    """Ends what a killed coordinator left of a program: itself, and what it had started.
+
+    A proxy whose master was killed, too, leaves workers that hold the port.
+    """
     pid = pid_of(server, name)
     _tell(pid, signal.SIGTERM)
     until = time.monotonic() + _ENDS[name]
     while pid_of(server, name) is not None and time.monotonic() < until:
         time.sleep(0.1)
-    if (pid := pid_of(server, name)) is not None:
-        _kill_group(pid)
+    number, _ = _written(server, name)
+    if pid_of(server, name) is not None or _started(number) is None:  # else it is somebody else's
+        for left in _of_session(number):
+            _tell(left, signal.SIGKILL)
+
+
+def _of_session(leader: int) -> list[int]:
+    """The processes of a session, each of which this program starts with its own (setsid)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError, PermissionError):
+            if leader and os.getsid(int(path.name)) == leader:
+                found.append(int(path.name))
+    return found
 
 
 def _tell(pid: int | None, number: int) -> None:
@@ -281,29 +300,30 @@ def _tell(pid: int | None, number: int) -> None:
             os.kill(pid, number)
 
 
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
 def _write_pid(server: ServerFolder, name: str, pid: int) -> None:
     """With the time at which it started: a number is given to another process some day."""
     write_bytes(server.folder / "pids" / f"{name}.pid", f"{pid} {_started(pid)}\n".encode())
 
 
-def _started(pid: int) -> str:
-    """When a process started, in words of the system's own; `OSError` where there is none."""
+def _started(pid: int) -> str | None:
+    """When a process started, in words of the system's own; None where none runs."""
+    if not pid:
+        return None
     try:
         said = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            raise
-        os.kill(pid, 0)  # no /proc on this system: that it runs is all that can be said
-        return "unknown"
+    except OSError:
+        return None if Path("/proc/self").exists() else _runs(pid)
     state, *fields = said.rpartition(") ")[2].split()  # proc(5): the name may hold anything
-    if state == "Z":
-        raise ProcessLookupError(pid)
-    return fields[18]  # field 22, starttime
+    return None if state == "Z" else fields[18]  # field 22, starttime
+
+
+def _runs(pid: int) -> str | None:
+    """Where there is no /proc: that it runs is all that can be said."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return None
+    return "unknown"
 
 
 def _log(server: ServerFolder, name: str) -> Path:
@@ -315,9 +335,3 @@ def _keep_small(path: Path) -> None:
     if path.exists() and path.stat().st_size > _MOST_LOG:
         shutil.copyfile(path, path.with_name(f"{path.name}.1"))
         os.truncate(path, 0)  # opened for appending by its writer
-
-
-def _ends_with_its_parent() -> None:
-    """In the new process: SIGTERM once this one is gone, were it killed (Linux alone)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

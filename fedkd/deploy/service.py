@@ -19,13 +19,12 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
 from fedkd.deploy.hospital import Hospital, private_folder
-from fedkd.deploy.lines import FORMATS, TEXT, Line, log_to
+from fedkd.deploy.lines import FORMATS, TEXT, Line, log_to, utc
 from fedkd.deploy.offline import StillConnected, drop_network, is_offline
 from fedkd.deploy.socket import BadFrame, Frame, Kind, Told, Why, listening, receive, send
 from fedkd.knowledge.bad_input import BadInput
@@ -76,7 +75,7 @@ class Service:
         self._stopping = threading.Event()
         self._standing: dict[str, Any] = {
             "pid": os.getpid(),
-            "since": _now(),
+            "since": utc(),
             "network": "none" if is_offline() else "not taken away",
             "turns": 0,
             "busy_since": None,
@@ -107,7 +106,7 @@ class Service:
 
     def _answered(self, letter: bytes) -> Frame:
         began = time.monotonic()
-        self._standing["busy_since"] = _now()
+        self._standing["busy_since"] = utc()
         try:
             return Frame(Kind.ANSWERED, self._desk.handle(letter))
         except Exception:
@@ -116,7 +115,7 @@ class Service:
         finally:
             seconds, turns = round(time.monotonic() - began, 3), self._standing["turns"] + 1
             self._standing.update(
-                busy_since=None, turns=turns, last_turn=_now(), last_seconds=seconds
+                busy_since=None, turns=turns, last_turn=utc(), last_seconds=seconds
             )
             _LOG.info(Line(f"turn {turns} took {seconds:g} s", turn=turns, seconds=seconds))
 
@@ -198,13 +197,10 @@ def _refuse(connection: socket.socket, frame: Frame) -> None:
             pass
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def remember(hospital: Hospital, told: Told) -> None:
     """Writes into the site's log what its letterbox refused: each kind once a day, at most."""
     from fedkd.federation.site import SiteFolder
+    from fedkd.wire import UNKNOWN
 
     site = SiteFolder(hospital.site)
     if not (site.folder / "site.json").exists():
@@ -212,9 +208,9 @@ def remember(hospital: Hospital, told: Told) -> None:
     rule = f"letterbox: {told}"
     with site.turn(), site.log(site.settings().name) as log:
         log.append(
-            f"refused/letterbox/{told}/{_now()[:10]}",
+            f"refused/letterbox/{told}/{utc()[:10]}",
             "release.refused",
-            {"run": "unknown", "round": 0, "rule": rule},
+            {"run": UNKNOWN, "round": 0, "rule": rule},
         )
 
 

@@ -18,6 +18,7 @@ from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHIMS
 from fedkd.deploy.socket import Away, Frame, Kind, connected, request
 from fedkd.deploy.supervising import Program, state_of, supervisor_of
+from fedkd.federation.flower import QUIET
 from fedkd.knowledge.bad_input import BadInput
 
 SERVICE, LETTERBOX, NODE, METRICS = "service", "letterbox", "node", "metrics"
@@ -28,11 +29,6 @@ NODE_RETRY_SECONDS: Final = 15.0
 _ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
 )
-_QUIET: Final = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-}
 _PASSED_ON: Final = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HTTPS_PROXY", "https_proxy",
                      "FEDKD_NODE_POLL_SECONDS", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL")  # fmt: skip
 _SERVICE_ALSO: Final = ("FEDKD_ACCEPT_LOG_ON_NETWORK_DISK", "CREDENTIALS_DIRECTORY")
@@ -77,7 +73,7 @@ def letterbox_environment(letterbox: Path) -> dict[str, str]:
     return {
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         **passed,
-        **_QUIET,
+        **QUIET,
         **_ONE_THREAD,
         "PATH": os.pathsep.join([str(letterbox / SHIMS), "/usr/bin", "/bin"]),
         "HOME": home,
@@ -136,7 +132,7 @@ def _letterbox(hospital: Hospital, who: Whose) -> list[Program]:
             "--root-certificates", str(folder / AUTHORITY),
             "--auth-supernode-private-key", str(folder / NODE_KEY),
             "--host", "127.0.0.1",
-            "--port", str(_free_port()),
+            "--port", str(free_port()),
         ],
         environment,
         folder,
@@ -269,7 +265,8 @@ def _listens(path: Path) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on just now."""
     with sockets.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])

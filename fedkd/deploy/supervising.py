@@ -6,17 +6,17 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TextIO
 
 from fedkd.deploy.hospital import write_private
-from fedkd.deploy.lines import Line
+from fedkd.deploy.lines import Line, utc
 from fedkd.knowledge.bad_input import BadInput
 
 STOPPED: Final = 0
@@ -131,11 +131,11 @@ class Supervisor:
                 user=program.user,
                 group=program.group,
                 extra_groups=None if program.user is None else [],
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  # no thread is running here
+                preexec_fn=end_with_parent,  # noqa: PLW1509  # no thread is running here
             )
         finally:
             os.close(handle)
-        each.began, each.since = time.monotonic(), _now()
+        each.began, each.since = time.monotonic(), utc()
         pid = each.process.pid
         said = f"{program.name} started, process {pid}"
         self._tell(Line(said, event="started", program=program.name, pid=pid))
@@ -144,7 +144,7 @@ class Supervisor:
         process = each.process
         if process is None:
             return
-        _kill_group(process.pid, signal.SIGKILL)  # what it may have left behind
+        kill_group(process.pid)  # what it may have left behind
         each.process, each.last_exit = None, process.returncode
         each.restarts += 1
         if time.monotonic() - each.began > STEADY_SECONDS:
@@ -178,7 +178,7 @@ class Supervisor:
                 each.process.wait(each.program.end_seconds)
             except subprocess.TimeoutExpired:
                 self._tell(f"{each.program.name} did not end by itself; it is ended")
-            _kill_group(each.process.pid, signal.SIGKILL)
+            kill_group(each.process.pid)
             each.process.wait()
             each.last_exit, each.process = each.process.returncode, None
         self._write_state()
@@ -267,13 +267,16 @@ class _locked:  # noqa: N801  # reads as `with _locked(folder)`
             self._file.close()
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent() -> None:
+    """In a new process: SIGTERM once the one that started it is gone, were it killed (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _kill_group(group: int, number: signal.Signals) -> None:
+def kill_group(group: int) -> None:
+    """SIGKILL to a process group, where there is one."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
+        os.killpg(group, signal.SIGKILL)
 
 
 def _tail(log: Path, begun_at: int) -> str:
@@ -284,7 +287,3 @@ def _tail(log: Path, begun_at: int) -> str:
             return file.read().decode(errors="replace")
     except OSError:
         return ""
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,9 +12,10 @@ from fedkd.data.splits import hold_out, validation
 from fedkd.federation.randomness import SERVER, stream
 from fedkd.federation.site import SiteSettings, found_site
 from fedkd.knowledge import Array, BadInput, Public, QuerySet, digest_of_arrays
+from fedkd.wire import UNKNOWN
 from fedkd.wire.fields import SITE
 
-TAKEN = (SERVER, "server", "unknown")
+TAKEN = (SERVER, "server", UNKNOWN)
 """Names that stand for somebody else: the server, its log, and a node that has no site."""
 
 Partitioner = Callable[[Records, int | None, np.random.Generator], Mapping[str, Array]]

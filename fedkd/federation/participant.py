@@ -31,6 +31,7 @@ from fedkd.knowledge import (
 )
 from fedkd.privacy import BudgetExhausted, Mechanism, PublicFacts
 from fedkd.wire import (
+    UNKNOWN,
     Answer,
     Closed,
     Codec,
@@ -98,7 +99,7 @@ class Participant:
 
         A letter is a message, with or without an envelope; the reply has one if the letter had.
         """
-        run, round = "unknown", 0
+        run, round = UNKNOWN, 0
         with self.site.turn(), self.site.log(self.settings.name) as log:
             desk, enveloped = Desk(log, int(self._clock())), False
             try:

@@ -4,6 +4,7 @@ from fedkd.wire.codecs.float32 import Codec
 from fedkd.wire.envelopes import Envelope, cover, opened
 from fedkd.wire.frames import Malformed, OtherVersion, pack, unpack
 from fedkd.wire.messages import (
+    UNKNOWN,
     VERSION,
     WITHHELD,
     Answer,
@@ -25,6 +26,7 @@ from fedkd.wire.messages import (
 )
 
 __all__ = [
+    "UNKNOWN",
     "VERSION",
     "WITHHELD",
     "Answer",

@@ -26,6 +26,8 @@ CODED = "coded."
 WITHHELD = -1
 """In place of a count below the floor."""
 MOST_CELLS = 1 << 16
+UNKNOWN = "unknown"
+"""Stands for a site or a run where nobody knows which; no site can be called so."""
 MOST_PAPER_BYTES = 1 << 20
 
 

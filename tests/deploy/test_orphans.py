@@ -1,40 +1,45 @@
-"""A proxy whose master was killed leaves workers that hold the port: the next start ends them."""
+"""A coordinator killed with its proxy leaves workers that hold the port: the next one ends them."""
 
 import os
 import signal
 import subprocess
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from fedkd.deploy import proxy
-from tests.deploy.federations import coordinator, needs_nginx
+from fedkd.deploy.running import PROXY, SERVER, pid_of, stop
+from fedkd.deploy.server_folder import ServerFolder
+from tests.deploy.federations import coordinator, fedkd, needs_nginx
 
 pytestmark = [pytest.mark.deploy, needs_nginx]
 
 
-def test_workers_of_a_killed_proxy_are_ended(tmp_path: Path) -> None:
+def started(server: ServerFolder) -> None:
+    done = fedkd("server", "start", server.folder, "--detach")
+    assert done.returncode == 0, done.stderr
+
+
+def workers_of(master: int) -> list[int]:
+    found = subprocess.run(
+        ["pgrep", "-s", str(master)], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in found.stdout.split() if int(pid) != master]
+
+
+def test_what_a_killed_coordinator_left_is_ended_by_the_next(tmp_path: Path) -> None:
     server = coordinator(tmp_path)
-    server.write_proxy(server.settings())
-    command = proxy.command(server.folder)
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    second = None
+    started(server)
     try:
-        time.sleep(1)
-        os.kill(first.pid, signal.SIGKILL)
-        first.wait()
-        assert proxy.end_orphans(server.folder)
-        time.sleep(0.5)
-        second = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        time.sleep(1)
-        assert second.poll() is None
-        assert proxy.end_orphans(tmp_path / "another") == []
+        supervisor, master = pid_of(server, SERVER), pid_of(server, PROXY)
+        assert supervisor is not None
+        assert master is not None
+        os.kill(supervisor, signal.SIGSTOP)  # so that it cannot clean up after the proxy
+        os.kill(master, signal.SIGKILL)
+        left = workers_of(master)
+        assert left
+        os.kill(supervisor, signal.SIGKILL)
+        started(server)
+        assert not set(left) & set(workers_of(master))
+        assert pid_of(server, PROXY) not in (None, master)
     finally:
-        if second is not None:
-            second.terminate()
-            second.wait()
-        with suppress(ProcessLookupError):
-            first.kill()
-        proxy.end_orphans(server.folder)
+        stop(server)

@@ -10,9 +10,10 @@ import yaml
 
 from fedkd.cli.bench.made_up import SCHEMA, SEED, table, write_csv, write_schema
 from fedkd.cli.bench.plain_flower import rows_of, wait_for_nodes
-from fedkd.cli.bench.processes import Processes, free_port
+from fedkd.cli.bench.processes import Processes
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.server_folder import make_server
+from fedkd.deploy.starting import free_port
 from fedkd.knowledge import BadInput
 
 START_SECONDS = 180.0

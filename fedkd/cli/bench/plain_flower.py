@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from fedkd.cli.bench.made_up import SEED, table, write_csv, write_schema
-from fedkd.cli.bench.processes import Processes, free_port
+from fedkd.cli.bench.processes import Processes
 from fedkd.deploy import superlink
 from fedkd.deploy.hospital import Hospital, private_folder
 from fedkd.deploy.joining import node_key_of
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder, make_server
+from fedkd.deploy.starting import free_port
 
 START_SECONDS = 120.0
 EAGER = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}

@@ -12,10 +12,7 @@ from fedkd.federation.durable import read_json
 from fedkd.federation.flower.letters import content_of, letter_of
 from fedkd.federation.flower.ray import RUN_VARIABLE
 from fedkd.federation.participant import MOST_QUESTION_BYTES, open_participant
-from fedkd.wire import Reason, Refusal, encode
-
-UNKNOWN = "unknown"
-"""Signs a refusal where nobody knows which site this is; a site cannot be called so."""
+from fedkd.wire import UNKNOWN, Reason, Refusal, encode
 
 
 class NoSite(ValueError):
