@@ -12,8 +12,8 @@ import pytest
 
 from fedkd.cli.bench.deployed_hospitals import Hospitals
 from fedkd.cli.bench.made_up import names_of
-from fedkd.cli.bench.processes import free_port
 from fedkd.deploy.running import METRICS, SERVER, pid_of
+from fedkd.deploy.starting import free_port
 from fedkd.deploy.supervising import state_of
 from tests.deploy.federations import needs_nginx
 from tests.deploy.test_standing import parsed

@@ -21,7 +21,7 @@ from typing import Self
 
 from fedkd.cli.bench.deployed_hospitals import Hospitals
 from fedkd.cli.bench.made_up import names_of
-from fedkd.cli.bench.processes import free_port
+from fedkd.deploy.starting import free_port
 
 ETH_P_ALL = 3
 TERMS = [
