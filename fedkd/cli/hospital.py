@@ -131,7 +131,7 @@ def start(
     from fedkd.deploy.lines import expect_format, teller
     from fedkd.deploy.metrics import expect_port
     from fedkd.deploy.preparing import AUTHORITY, prepare_letterbox, whose
-    from fedkd.deploy.starting import HALVES, LETTERBOX, SERVICE
+    from fedkd.deploy.starting import HALVES, LETTERBOX, SERVICE, letterbox_settings
     from fedkd.deploy.starting import detach as in_background
 
     if only is not None and only not in HALVES:
@@ -148,7 +148,9 @@ def start(
     hospital = Hospital(folder.expanduser().resolve())
     halves = HALVES if only is None else (only,)
     # Started by itself, the letterbox may read nothing of the hospital but its own folder.
-    if only != LETTERBOX:
+    if only == LETTERBOX:
+        letterbox_settings(hospital.letterbox)
+    else:
         hospital.invited()
         _expect_may_start(hospital)
         hospital.expect_private(who.group)
