@@ -217,11 +217,11 @@ class Hospitals:
 
     def kill_site(self, site: str) -> None:
         """Ends everything that runs for a hospital, as kill -9 does."""
-        _kill(self.sites[site])
+        kill_all_of(self.sites[site])
 
     def kill_server(self) -> None:
         """Ends everything that runs for the coordinator, as kill -9 does."""
-        _kill(self.federation)
+        kill_all_of(self.federation)
 
     def logs(self) -> str:
         """The end of what all processes wrote: for the message of a failing test."""
@@ -298,7 +298,7 @@ class Hospitals:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         for folder in [*self.sites.values(), self.federation]:
-            _kill(folder)
+            kill_all_of(folder)
 
 
 def _posed(log: Path, number: int) -> bool:
@@ -311,7 +311,7 @@ def _posed(log: Path, number: int) -> bool:
     return False
 
 
-def _kill(folder: Path) -> None:
+def kill_all_of(folder: Path) -> None:
     """SIGKILL to every process whose command line or environment names `folder`."""
     for _ in range(3):
         for process in Path("/proc").iterdir():
