@@ -64,6 +64,7 @@ def build(
         "evidence": digest(built.bundle),
         "simulation": built.derived.simulation,
         "coverage": built.derived.coverage(),
+        "conditional": built.derived.apart(),
         "trouble": list(built.derived.trouble),
     }
     if as_json:
@@ -130,6 +131,9 @@ def _tell(folder: Path, derived: Derived, names: list[str]) -> None:
         print("SIMULATION, PARTIES FICTIONAL, NOT FOR FILING")
     for status, count in derived.coverage().items():
         print(f"{status:10} {count:3} fields")
+    if derived.conditional:
+        kinds = ", ".join(f"{count} {status}" for status, count in derived.apart().items())
+        print(f"apart      {len(derived.conditional):3} fields, under a condition: {kinds}")
     waiting = ", ".join(f"{who} {len(fields)}" for who, fields in open_questions(derived).items())
     if waiting:
         print(f"still to supply: {waiting}")

@@ -29,7 +29,8 @@ def test_every_field_of_the_catalogue_appears_once_with_a_status(run: Path) -> N
 
 
 def test_every_rule_of_the_catalogue_can_be_read() -> None:
-    known = {"say", "each", "with", "status", "about", "may_be_empty", "figures", "tag", "unless"}
+    known = {"say", "each", "with", "status", "about", "may_be_empty", "figures", "tag", "unless",
+             "alone"}  # fmt: skip
     for field in catalogue().fields:
         assert catalogue().chapter(field)
         for rule in field.rules:

@@ -131,6 +131,7 @@ def _told(found: Judgement) -> dict[str, Any]:
     if found.derived is not None:
         told["simulation"] = found.derived.simulation
         told["coverage"] = found.derived.coverage()
+        told["conditional"] = found.derived.apart()
     return told
 
 

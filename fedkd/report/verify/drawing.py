@@ -37,12 +37,15 @@ def report_json(derived: Derived, bundle: bytes) -> bytes:
         "simulation": derived.simulation,
         "trouble": list(derived.trouble),
         "coverage": derived.coverage(),
+        "conditional": derived.apart(),
+        "elsewhere": [field.id for field in derived.elsewhere],
         "fields": [
             {
                 "id": answer.field.id,
                 "point": answer.field.point,
                 "requirement": answer.field.requirement,
                 "applies": answer.field.applies,
+                "conditional": answer.field.conditional,
                 "status": answer.status,
                 "missing": answer.why,
                 "statements": [one.to_json() for one in answer.statements],
@@ -76,8 +79,9 @@ def drawn(name: str, derived: Derived, bundle: bytes) -> bytes | None:
 
 
 def names(derived: Derived) -> tuple[str, ...]:
-    """The files of a report that are drawn of its evidence."""
-    return (*_DRAWN, CARD, *data_sheets(derived), *signed_files(derived.evidence))
+    """The files of a report that are drawn of its evidence; a hospital alone has no student."""
+    cards = () if derived.evidence.alone else (CARD,)
+    return (*_DRAWN, *cards, *data_sheets(derived), *signed_files(derived.evidence))
 
 
 def evidence_in(name: str, content: bytes) -> bytes | None:

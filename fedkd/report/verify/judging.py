@@ -231,7 +231,9 @@ def _same_statuses(derived: Derived, claimed: Any) -> str:
         if own.get(id) != told.get(id) and not (id in unknown and id in told):
             found = shown(str(told.get(id, "nothing")))
             raise Refuted(f"field {shown(id)}", found, str(own.get(id, "no such field")))
-    return ", ".join(f"{count} {name}" for name, count in derived.coverage().items())
+    said = ", ".join(f"{count} {name}" for name, count in derived.coverage().items())
+    apart = ", ".join(f"{count} {name}" for name, count in derived.apart().items())
+    return f"{said}; apart, under a condition: {apart}" if derived.conditional else said
 
 
 def _same_paper(name: str, paper: bytes, derived: Derived, bundle: bytes) -> str:

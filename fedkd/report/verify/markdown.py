@@ -7,6 +7,8 @@ from fedkd.report.verify.evidence import Told
 from fedkd.report.verify.glance import data_sets, evaluation, mechanisms, privacy
 from fedkd.report.verify.heading import (
     MEANINGS,
+    apart,
+    elsewhere,
     names,
     not_cosigned,
     standing,
@@ -35,6 +37,8 @@ def markdown(derived: Derived) -> str:
         f"| {status:9} | {count:6} | {MEANINGS[status]} |"
         for status, count in derived.coverage().items()
     ]
+    for said in filter(None, (apart(derived), elsewhere(derived))):
+        lines += ["", f"{text(said)}."]
     chapter = ""
     for answer in derived.answers:
         now = derived.catalogue.chapter(answer.field)

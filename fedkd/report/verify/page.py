@@ -147,11 +147,15 @@ def _header(derived: Derived) -> Html:
     return element(
         "header",
         element("h1", title(derived)),
-        element(
-            "p", "After EU AI Act, Annex IV, with points of GDPR and NIST AI RMF", class_="subtitle"
-        ),
+        element("p", _subtitle(derived), class_="subtitle"),
         element("p", standing(derived), class_="subtitle"),
     )
+
+
+def _subtitle(derived: Derived) -> str:
+    if derived.evidence.alone:
+        return "Its record of processing and facts for an impact assessment (GDPR, Art. 30 and 35)"
+    return "After EU AI Act, Annex IV, with points of GDPR and NIST AI RMF"
 
 
 def _contents(derived: Derived) -> Html:
@@ -172,9 +176,13 @@ def _contents(derived: Derived) -> Html:
 
 
 def _main(derived: Derived, bundle: bytes, *, paper: bool) -> Html:
+    order = (
+        "Data protection first, then what else a hospital is asked for."
+        if derived.evidence.alone
+        else "In the order of Annex IV, then of the other articles."
+    )
     said = (
-        "In the order of Annex IV, then of the other articles. Each sentence opens the entries "
-        "that it follows from; each has a link of its own."
+        f"{order} Each sentence opens the entries that it follows from; each has a link of its own."
     )
     inside = joined(
         (
