@@ -23,11 +23,18 @@ from fedkd.report.verify.judging import Judgement, SamePaper, judge
 FORMAT: Final = 1
 _MEANS: Final[Mapping[str, str]] = {
     VERIFIED: "by your policy: every statement follows from entries that were signed and cosigned.",
-    CONSISTENT: "every statement follows from its entries; the keys came with the report. Whose "
-    "they are, only a policy of your own can show (--policy).",
+    CONSISTENT: "every statement follows from its entries, and no quorum was checked: exit code 0 "
+    "says here that the report fits itself. The keys came with it; whose they are, only a policy "
+    "of your own can show (--policy).",
     "REFUTED": "something here does not follow from what was signed.",
     "CANNOT TELL": "nothing was refuted, and not everything could be checked here.",
 }
+
+
+EXITS: Final = (
+    "Exit codes: 0 verified by your policy; without --policy 0 says that the report fits itself, "
+    "and no quorum was checked. 1 refuted, 2 used wrongly, 3 cannot tell."
+)
 
 
 class OwnPolicies(Mapping[str, TrustPolicy]):
@@ -114,16 +121,33 @@ def _expect_own(given: Path, file: Path, what: str) -> None:
 
 
 def _lines(found: Judgement) -> list[str]:
-    lines = [f"{one.verdict:12} {one.name:14} {one.why}" for one in found.findings]
+    lines = [*quorum_said(found), ""] if quorum_said(found) else []
+    lines += [f"{one.verdict:12} {one.name:14} {one.why}" for one in found.findings]
     if found.derived is not None and found.derived.simulation:
         lines += ["", "SIMULATION, ONE HOLDER: this proves the form, not the independence."]
     return [*lines, "", f"{found.verdict}: {_MEANS[found.verdict]}"]
+
+
+def quorum_said(found: Judgement) -> list[str]:
+    """That no quorum was checked, or of whom none; for the first line. Empty where it was."""
+    if found.derived is None or not found.unwitnessed:
+        return []
+    if not found.own_policy:
+        return [
+            "NO QUORUM WAS CHECKED: give --policy. Keys and cosigners are those that came with the "
+            "report, and whoever writes a report anew can leave them out or bring others."
+        ]
+    return [
+        f"NO QUORUM WAS CHECKED of {', '.join(found.unwitnessed)}: your policy asks for no "
+        "cosigner, so that whoever has its key can write it anew."
+    ]
 
 
 def _told(found: Judgement) -> dict[str, Any]:
     told: dict[str, Any] = {
         "v": FORMAT,
         "verdict": found.verdict,
+        "quorum": "; ".join(quorum_said(found)) or "checked by your policy",
         "findings": [
             {"name": one.name, "verdict": one.verdict, "why": one.why} for one in found.findings
         ],
@@ -138,7 +162,9 @@ def _told(found: Judgement) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The verifier by itself: logs, proofs and reports."""
     parser, commands = commands_of("verify | proof | report")
-    one = commands.add_parser("report", help="every statement of a report", allow_abbrev=False)
+    one = commands.add_parser(
+        "report", help="every statement of a report", epilog=EXITS, allow_abbrev=False
+    )
     one.add_argument(
         "path", type=Path, help="index.html, report.pdf, evidence.json, or their folder"
     )

@@ -26,6 +26,7 @@ from fedkd.report.verify.deriving import Derived, derive
 from fedkd.report.verify.drawing import EVIDENCE, SHEET, drawn, evidence_in, names
 from fedkd.report.verify.evidence import Evidence, read_evidence
 from fedkd.report.verify.origins import followed
+from fedkd.report.verify.terms import own_terms
 
 MOST_BYTES: Final = 1 << 28
 KeptNotes: TypeAlias = tuple[Mapping[str, Sequence[Kept]], Mapping[str, str]]
@@ -35,11 +36,17 @@ SamePaper: TypeAlias = Callable[[str, bytes, Derived, bytes], str]
 
 
 class Judgement(NamedTuple):
-    """Every finding, and the worst of them; VERIFIED only under the auditor's own policies."""
+    """Every finding, and the worst of them; VERIFIED only under the auditor's own policies.
+
+    `unwitnessed` are the parties whose cosigners nobody asked for: all of them without a policy of
+    the auditor's own, and those of which that policy asks for none.
+    """
 
     verdict: str
     findings: tuple[Finding, ...]
     derived: Derived | None
+    own_policy: bool = False
+    unwitnessed: tuple[str, ...] = ()
 
 
 def judge(
@@ -71,6 +78,7 @@ def judge(
         return _ended([_failed("evidence", error)], policies, None)
     findings = [
         *_books(evidence),
+        *(own_terms(evidence) if policies is None else ()),
         *_together(evidence),
         _catalogue(evidence),
         *_statements(derived),
@@ -106,11 +114,16 @@ def _ended(
     findings: list[Finding], policies: Mapping[str, Any] | None, derived: Derived | None
 ) -> Judgement:
     found = {finding.verdict for finding in findings}
-    for bad in (REFUTED, CANNOT_TELL):
-        if bad in found:
-            return Judgement(bad, tuple(findings), derived)
     good = VERIFIED if policies is not None else CONSISTENT
-    return Judgement(good, tuple(findings), derived)
+    verdict = next((bad for bad in (REFUTED, CANNOT_TELL) if bad in found), good)
+    books = {} if derived is None else derived.evidence.books
+    free = tuple(party for party in sorted(books) if _asks_nobody(policies, party))
+    return Judgement(verdict, tuple(findings), derived, policies is not None, free)
+
+
+def _asks_nobody(policies: Mapping[str, TrustPolicy] | None, party: str) -> bool:
+    policy = None if policies is None else policies.get(party)
+    return policy is None or not policy.needs_cosigners
 
 
 def _failed(name: str, error: Exception) -> Finding:

@@ -49,7 +49,12 @@ def markdown(derived: Derived) -> str:
     lines += ["", "## Law and dates", ""]
     lines += [f"- {text(said)}." for said in derived.catalogue.law.values()]
     lines += ["", "## How to check it", ""]
-    lines += ["    fedkd report verify report.md", "    python fedkd-verify.pyz report report.md"]
+    lines += [
+        "    fedkd report verify report.md --policy POLICIES",
+        "    python fedkd-verify.pyz report report.md --policy POLICIES",
+        "",
+        "Without --policy no quorum is checked: it shows only that the report fits itself.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -276,17 +276,22 @@ def _check(derived: Derived, bundle: bytes) -> Html:
         "above follows from the evidence inside it, by a program that anyone can run and read:"
     )
     commands = Html(
-        '<pre tabindex="0">fedkd report verify index.html\n'
-        "python fedkd-verify.pyz report index.html</pre>"
+        '<pre tabindex="0">fedkd report verify index.html --policy POLICIES\n'
+        "python fedkd-verify.pyz report index.html --policy POLICIES</pre>"
     )
     more = (
-        "It checks signatures, cosignatures, roots and bodies, makes every sentence, status and "
-        "picture anew, and compares this file with what it made, byte by byte. Bring your own "
-        "policy with the parties' keys: keys that come with a report show only that it fits itself."
+        "It checks signatures, roots and bodies, makes every sentence, status and picture anew, "
+        "and compares this file with what it made, byte by byte."
+    )
+    quorum = (
+        "Without --policy no quorum is checked: keys and cosigners are then those that came with "
+        "this page, which shows only that it fits itself, and whoever writes it anew can leave "
+        "them out. Bring a policy of your own, with the parties' keys and how many of them have "
+        "to have cosigned."
     )
     return section(
         "check", "How to check this page", element("p", said), commands, element("p", more),
-        element("dl", terms),
+        element("p", quorum), element("dl", terms),
     )  # fmt: skip
 
 
