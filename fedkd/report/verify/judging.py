@@ -20,6 +20,7 @@ from fedkd.audit.verify.canonical import canonical
 from fedkd.audit.verify.cosignatures import Head
 from fedkd.audit.verify.refusals import ODD
 from fedkd.audit.verify.spellings import shown
+from fedkd.report.verify.attached import UNCHECKED
 from fedkd.report.verify.catalogue import catalogue
 from fedkd.report.verify.declared import SIGNED
 from fedkd.report.verify.deriving import Derived, derive
@@ -251,6 +252,8 @@ def _same_statuses(derived: Derived, claimed: Any) -> str:
 
 def _same_paper(name: str, paper: bytes, derived: Derived, bundle: bytes) -> str:
     own = drawn(name, derived, bundle)
+    if own is None and name.endswith(".pdf"):
+        raise CannotTell(f"{shown(name)}: found nothing that draws a PDF here; {UNCHECKED}")
     if own is None:
         raise CannotTell(f"{shown(name)}: found a form that cannot be drawn again here")
     if own == paper:

@@ -65,12 +65,15 @@ def page(derived: Derived, bundle: bytes) -> str:
     return _page(derived, bundle, Html(evidence), _file("page.js"))
 
 
-def printed(derived: Derived, bundle: bytes) -> str:
+def printed(derived: Derived, bundle: bytes, *, drawn_with: str = "") -> str:
     """The page for paper: without the evidence inside, without a script."""
-    return _page(derived, bundle, Html(""), "")
+    return _page(derived, bundle, Html(""), "", drawn_with)
 
 
-def _page(derived: Derived, bundle: bytes, evidence: Html, script: str) -> str:
+def _page(
+    derived: Derived, bundle: bytes, evidence: Html, script: str, drawn_with: str = ""
+) -> str:
+    generator = ", ".join(filter(None, ("fedkd", derived.catalogue.id, drawn_with)))
     style = _file("page.css") + (_ON_EVERY_PAGE % _running(derived))
     if not script:
         style = _colours_of_paper(style)
@@ -87,7 +90,7 @@ def _page(derived: Derived, bundle: bytes, evidence: Html, script: str) -> str:
         '<meta name="robots" content="noindex">',
         f'<meta name="dcterms.created" content="{escaped(made_at(derived))}">',
         f'<meta name="dcterms.modified" content="{escaped(made_at(derived))}">',
-        f'<meta name="generator" content="fedkd, {escaped(derived.catalogue.id)}">',
+        f'<meta name="generator" content="{escaped(generator)}">',
         '<link rel="icon" href="data:,">',
         f"<title>{escaped(_name(derived))}</title>",
         f"<style>{style}</style>",
