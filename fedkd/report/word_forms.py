@@ -88,12 +88,16 @@ def _table(written: "Document", rows: Iterator[tuple[str, str]]) -> None:
 
     table = written.add_table(0, 2, style="Table Grid")
     table.autofit = False
+    for column, width in zip(table.columns, (_LABEL_CM, _TEXT_CM), strict=True):
+        column.width = Cm(width)  # LibreOffice goes by the columns, Word by the cells
     for label, text in rows:
         row = table.add_row()
         name, said = row.cells
         name.width, said.width = Cm(_LABEL_CM), Cm(_TEXT_CM)
         name.paragraphs[0].add_run(label).bold = True
         said.text = text
+        for cell in row.cells:  # a question stays on one page with its answer
+            cell.paragraphs[0].paragraph_format.keep_with_next = label in _ROWS[:-1]
         if label == "Answer":
             row.height = Cm(_ANSWER_CM)  # at least: it grows with what is written
     written.add_paragraph()
