@@ -24,7 +24,7 @@ _MOST_UNPACKED: Final = 1 << 26
 _PIECES: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _TRACKED: Final = ("ins", "del", "moveFrom", "moveTo")
 _LOST: Final = {"drawing": "a picture", "pict": "a picture", "object": "an object"}
-_LABEL_CM, _TEXT_CM, _ANSWER_CM = 2.4, 14.0, 2.0
+_LABEL_CM, _TEXT_CM, _ANSWER_CM, _MARGIN_CM = 2.8, 13.6, 2.0, 2.3
 
 
 def document(run: str, questions: Questions) -> bytes:
@@ -38,7 +38,9 @@ def document(run: str, questions: Questions) -> bytes:
     written = docx.Document()
     written.core_properties.title = f"Questions of run {run}"
     written.core_properties.author = ""
-    written.sections[0].page_width, written.sections[0].page_height = Cm(21), Cm(29.7)
+    sheet = written.sections[0]
+    sheet.page_width, sheet.page_height = Cm(21), Cm(29.7)
+    sheet.left_margin = sheet.right_margin = Cm(_MARGIN_CM)
     written.add_heading(f"What the report of run {run} still asks for", 0)
     written.add_paragraph(INTRODUCTION)
     written.add_paragraph("Write into the cell beside “Answer”, and change nothing else.")

@@ -103,9 +103,10 @@ def test_a_form_that_libreoffice_saved_says_the_same(tmp_path: Path) -> None:
     assert said == answers(path, "r-1", catalogue())
     assert said[FIELDS[0]].endswith("\none of a list")
     assert set(said) == set(FIELDS[:2])
-    # Its columns are as they were made: the answer has the room.
+    # Its columns are as they were made, and no wider than the page: the answer has the room.
     widths = [column.width for column in docx.Document(saved).tables[1].columns]
     assert widths[1] > 4 * widths[0]
+    assert sum(widths) < docx.shared.Cm(21 - 2 * 2.2)
 
 
 def test_a_form_that_is_left_as_it_was_says_nothing(tmp_path: Path) -> None:
