@@ -41,7 +41,30 @@ def test_the_first_line_says_that_no_quorum_was_checked(
     assert command(["report", *told, "--policy", str(policies)]) == 0
     said = capsys.readouterr().out
     assert "NO QUORUM" not in said
+    assert "NOT COSIGNED" not in said
     assert "VERIFIED: by your policy" in said
+
+
+def test_what_was_said_after_the_last_cosignature_is_named(
+    run: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """A person speaks when a run is over: the head that others signed is older."""
+    key = tmp_path / "jane.key"
+    capsys.readouterr()
+    assert main(["keys", "new", str(key), "--name", "Jane Doe"]) == 0
+    assert main(["keys", "show", str(key)]) == 0
+    line, *_ = [it for it in capsys.readouterr().out.splitlines() if it.startswith("verifier key:")]
+    assert main(["report", "enrol", str(run), "--key", line, "--role", "provider"]) == 0
+    said = ["--text", "It sorts digits.", "--key", str(key)]
+    assert main(["report", "declare", str(run), "a4.1a.purpose", *said]) == 0
+    assert main(["report", "build", str(run)]) == 0
+    count = len(build(run).derived.evidence.books["server"].entries)
+    policies, path = own_policies(run, tmp_path / "mine"), str(run / "report" / "index.html")
+    capsys.readouterr()
+    assert main(["report", "verify", path, "--policy", str(policies)]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"NOT COSIGNED: server from entry {count - 2} on, of {count}; nobody ")
+    assert "Statements that lean on it: 1, such as a4.1a.purpose/1." in first
 
 
 def test_a_policy_of_ones_own_that_asks_for_nobody_checks_no_quorum(

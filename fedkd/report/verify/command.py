@@ -22,7 +22,8 @@ from fedkd.report.verify.judging import Judgement, SamePaper, judge
 
 FORMAT: Final = 1
 _MEANS: Final[Mapping[str, str]] = {
-    VERIFIED: "by your policy: every statement follows from entries that were signed and cosigned.",
+    VERIFIED: "by your policy: every statement follows from entries that were signed, and cosigned "
+    "as far as said above.",
     CONSISTENT: "every statement follows from its entries, and no quorum was checked: exit code 0 "
     "says here that the report fits itself. The keys came with it; whose they are, only a policy "
     "of your own can show (--policy).",
@@ -120,8 +121,31 @@ def _expect_own(given: Path, file: Path, what: str) -> None:
         raise UsedWrongly(f"{what} that came with the report", expected)
 
 
+def late_said(found: Judgement) -> list[str]:
+    """Whose last entries lie beyond what your policy's cosigners signed, and who leans on them."""
+    if found.derived is None or not found.own_policy:
+        return []
+    lines = []
+    for party, book in sorted(found.derived.evidence.books.items()):
+        first = book.cosigned
+        if book.log is None or party in found.unwitnessed or first >= len(book.entries):
+            continue
+        leaning = [
+            one.id
+            for one in found.derived.statements
+            if any(place.log == party and place.index >= first for place in one.evidence)
+        ]
+        such = f", such as {leaning[0]}" if leaning else ""
+        lines.append(
+            f"NOT COSIGNED: {party} from entry {first} on, of {len(book.entries)}; nobody but its "
+            f"keeper vouches for that. Statements that lean on it: {len(leaning)}{such}."
+        )
+    return lines
+
+
 def _lines(found: Judgement) -> list[str]:
-    lines = [*quorum_said(found), ""] if quorum_said(found) else []
+    first = [*quorum_said(found), *late_said(found)]
+    lines = [*first, ""] if first else []
     lines += [f"{one.verdict:12} {one.name:14} {one.why}" for one in found.findings]
     if found.derived is not None and found.derived.simulation:
         lines += ["", "SIMULATION, ONE HOLDER: this proves the form, not the independence."]
@@ -148,6 +172,7 @@ def _told(found: Judgement) -> dict[str, Any]:
         "v": FORMAT,
         "verdict": found.verdict,
         "quorum": "; ".join(quorum_said(found)) or "checked by your policy",
+        "not_cosigned": late_said(found),
         "findings": [
             {"name": one.name, "verdict": one.verdict, "why": one.why} for one in found.findings
         ],
