@@ -72,6 +72,8 @@ def report_verify(
     """Check every statement of a report against its evidence, and its papers to the byte.
 
     In a folder all papers are checked but the PDF, which is drawn by another program: name it.
+    Exit code 0 says verified where --policy is given; without it, that the report fits itself, and
+    no quorum was checked. 1 refuted, 2 used wrongly, 3 cannot tell.
     """
     from fedkd.cli.report import verify
 

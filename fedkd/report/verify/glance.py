@@ -254,6 +254,13 @@ def traffic(evidence: Evidence) -> dict[str, Traffic]:
     return dict(sorted(found.items()))
 
 
+def unanswered_lessons(evidence: Evidence) -> list[Told]:
+    """Lessons that went out after their run's last admitted round, so that no bytes count them."""
+    last = {entry.run: entry.index for entry in evidence.told("answers.admitted", SERVER)}
+    sent = evidence.told("lesson.sent", SERVER)
+    return [entry for entry in sent if entry.body and entry.index > last.get(entry.run, -1)]
+
+
 def settings(evidence: Evidence) -> tuple[Told | None, Mapping[str, Any]]:
     """The configuration that was fixed last, and the entry that it stands in."""
     for entry in reversed(evidence.told("config.fixed", SERVER)):

@@ -7,6 +7,8 @@ from fedkd.report.verify.evidence import Told
 from fedkd.report.verify.glance import data_sets, evaluation, mechanisms, privacy
 from fedkd.report.verify.heading import (
     MEANINGS,
+    apart,
+    elsewhere,
     names,
     not_cosigned,
     standing,
@@ -35,6 +37,8 @@ def markdown(derived: Derived) -> str:
         f"| {status:9} | {count:6} | {MEANINGS[status]} |"
         for status, count in derived.coverage().items()
     ]
+    for said in filter(None, (apart(derived), elsewhere(derived))):
+        lines += ["", f"{text(said)}."]
     chapter = ""
     for answer in derived.answers:
         now = derived.catalogue.chapter(answer.field)
@@ -45,7 +49,12 @@ def markdown(derived: Derived) -> str:
     lines += ["", "## Law and dates", ""]
     lines += [f"- {text(said)}." for said in derived.catalogue.law.values()]
     lines += ["", "## How to check it", ""]
-    lines += ["    fedkd report verify report.md", "    python fedkd-verify.pyz report report.md"]
+    lines += [
+        "    fedkd report verify report.md --policy POLICIES",
+        "    python fedkd-verify.pyz report report.md --policy POLICIES",
+        "",
+        "Without --policy no quorum is checked: it shows only that the report fits itself.",
+    ]
     return "\n".join(lines) + "\n"
 
 
