@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from fedkd.deploy.bundles import pinned
 from fedkd.deploy.consent import (
     Decision,
     Shelf,
@@ -42,12 +43,16 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A proposal as a person sees it: what it is, what it costs, and why it may not be possible."""
+    """A proposal as a person sees it: what it is, what it costs, and why it may not be possible.
+
+    `known` are the bundles that are allowed here, None where the proposal's is one of them.
+    """
 
     proposal: RunProposal
     decision: Decision | None
     objection: str | None
     price: Price
+    known: tuple[str, ...] | None = None
 
     @property
     def state(self) -> str:
@@ -104,7 +109,8 @@ def shown(hospital: Hospital, proposal: RunProposal, build: Build) -> Shown:
                 if left <= 0:
                     problem = "nothing is left of the budget: every answer would be refused"
     price = Price(mechanism.name, mechanism.private, plan, spent, left, delta, problem)
-    return Shown(proposal, decision, objection, price)
+    known = pinned(hospital)
+    return Shown(proposal, decision, objection, price, None if proposal.bundle in known else known)
 
 
 def outside(objection: str) -> BadInput:
@@ -149,6 +155,7 @@ def to_json(one: Shown) -> dict[str, Any]:
         "rehearsal": proposal.rehearsal,
         "federation": proposal.federation,
         "bundle": proposal.bundle,
+        "bundles_allowed_here": None if one.known is None else list(one.known),
         "software": proposal.software,
         "asked": dict(proposal.asked),
         "query": dict(proposal.query),
