@@ -142,6 +142,7 @@ def _lines(one: Shown) -> Iterator[str]:
     yield f"made of it  {asked['aggregate']}, filter {asked['filter']}, student {asked['student']}"
     yield f"takes part  {', '.join(proposal.sites)}"
     yield from _price(one)
+    yield from _guard(one)
     yield f"until       {proposal.expires}"
     if one.objection is not None:
         yield f"NOT ALLOWED {one.objection}"
@@ -151,6 +152,18 @@ def _lines(one: Shown) -> Iterator[str]:
         yield f"decided     {decision.ruling} by {decision.by} at {decision.at}{why}"
     if price.problem is not None:
         yield f"PROBLEM     {price.problem}"
+
+
+def _guard(one: Shown) -> Iterator[str]:
+    if one.watched is None:
+        return
+    by, needed, hours = one.watched.cosigners, one.watched.threshold, one.watched.most_age_s / 3600
+    if not by:
+        yield "log         WATCHED BY NOBODY: if an old copy of this site's log were put back, what"
+        yield "            was spent since would be spent again, and nobody would notice"
+        return
+    yield f"log         watched by {', '.join(by)}: {needed} of them must have said within"
+    yield f"            {hours:g} hours how far it goes, or nothing is answered"
 
 
 def _price(one: Shown) -> Iterator[str]:

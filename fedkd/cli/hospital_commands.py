@@ -71,13 +71,14 @@ def site_trust(
             show_default=False,
         ),
     ] = None,
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides.")] = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Trust the federation's new key, which its old one signed."""
     from fedkd.cli.trust import trust
 
-    return trust(hospital, succession, fingerprint=fingerprint, as_json=as_json)
+    return trust(hospital, succession, fingerprint=fingerprint, by=by, as_json=as_json)
 
 
 @site.command("approve")

@@ -209,7 +209,7 @@ def objection_to(
     mechanism: Mechanism = build(settings.mechanism)
     patients = site.facts(len(settings.space.classes)).patients
     policy = Policy.read(hospital.site_yaml)
-    return policy.objection(proposal, settings, mechanism.name, patients)
+    return policy.objection(proposal, settings, mechanism, patients)
 
 
 def agreed_settings(

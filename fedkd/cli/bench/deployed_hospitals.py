@@ -157,7 +157,7 @@ class Hospitals:
         """Says yes at every hospital once the run's proposal has come in there."""
         from fedkd.deploy.approving import rule
         from fedkd.deploy.consent import Shelf
-        from fedkd.deploy.letterbox import allow
+        from fedkd.deploy.bundles import allow
         from fedkd.federation.building import Workshop
         from fedkd.knowledge import digest_of_bytes
 
