@@ -33,6 +33,7 @@ from fedkd.audit.verify import (
     consistency,
     root,
 )
+from fedkd.knowledge.bad_input import OtherFormat
 
 FORMAT = 3
 TABLES = (
@@ -59,7 +60,7 @@ class Contradiction(ValueError):
     """A second entry under a key that already names another event or another body."""
 
 
-class UnknownFormat(ValueError):
+class UnknownFormat(OtherFormat):
     """A log that this version of fedkd cannot read."""
 
 
@@ -134,10 +135,7 @@ class Log:
         with self.writing():
             found = self._database.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, 2, FORMAT):
-                raise UnknownFormat(
-                    f"found a log of format {found}, expected {FORMAT}; read it with the version "
-                    "of fedkd that wrote it, and start a new run with this one"
-                )
+                raise UnknownFormat("a log", found, FORMAT)
             if found != FORMAT:
                 for table in (*TABLES, *SINCE_3) if found == 0 else SINCE_3:
                     self._database.execute(table)

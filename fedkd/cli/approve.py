@@ -9,8 +9,8 @@ import typer
 
 from fedkd.audit.verify.command import plain
 from fedkd.deploy.approving import Shown, every_proposal, find, outside, rule, shown, to_json
-from fedkd.deploy.hospital import Hospital, hospital_at
-from fedkd.deploy.letterbox import allow
+from fedkd.deploy.bundles import allow, digits_of, expect_compared
+from fedkd.deploy.hospital import hospital_at
 from fedkd.federation.building import Workshop
 from fedkd.federation.flower.bundle import bundle_digest
 from fedkd.knowledge import BadInput
@@ -19,9 +19,20 @@ DONE, REFUSED = 0, 1
 
 
 def approve(
-    folder: Path, named: str | None, *, yes: bool, decline: str | None, by: str, as_json: bool
+    folder: Path,
+    named: str | None,
+    *,
+    yes: bool,
+    decline: str | None,
+    by: str,
+    bundle: str | None = None,
+    as_json: bool,
 ) -> int:
-    """Lists proposals; of one shows everything, asks, and logs what the person says."""
+    """Lists proposals; of one shows everything, asks, and logs what the person says.
+
+    `bundle` are the first digits of a bundle that was not known here, as the coordinator read
+    them over the telephone: without them, or a person who is asked, there is no yes.
+    """
     hospital, build = hospital_at(folder), Workshop()
     if named is None:
         if yes or decline is not None:
@@ -37,15 +48,24 @@ def approve(
         raise outside(one.objection)
     if not yes and decline is None:
         if not sys.stdin.isatty():
-            print(f"next:   fedkd site approve {folder} {named} --yes --by NAME")
+            more = "" if one.known is None else " --bundle DIGITS"
+            print(f"next:   fedkd site approve {folder} {named} --yes --by NAME{more}")
             return DONE
         by = by or typer.prompt("Who decides? Your name")
-        if not typer.confirm("Take part in this run?", default=False):
+        if not _compared(one, bundle) or not typer.confirm("Take part in this run?", default=False):
             print("nothing was decided")
             return REFUSED
+    elif decline is None and one.known is not None:
+        if bundle is None:
+            raise BadInput(
+                f"a bundle that is not known here, {digits_of(one.proposal.bundle)}",
+                "--bundle DIGITS, as the coordinator reads them to you over the telephone",
+                "fedkd server status shows them at the coordinator",
+            )
+        expect_compared(one.proposal.bundle, bundle)
     decision = rule(hospital, one.proposal, build, by=by, decline=decline)
-    if decline is None:
-        _let_ticket_in(hospital, one)
+    if decline is None and hospital.letterbox.is_dir():
+        allow(hospital.letterbox, one.proposal.bundle)
     if as_json:
         print(json.dumps(to_json(shown(hospital, one.proposal, build)), indent=2))
         return DONE
@@ -55,10 +75,15 @@ def approve(
     return DONE
 
 
-def _let_ticket_in(hospital: Hospital, one: Shown) -> None:
-    """The bundle of an approved run passes as a ticket; what runs is what is installed here."""
-    if hospital.letterbox.is_dir():
-        allow(hospital.letterbox, one.proposal.bundle)
+def _compared(one: Shown, digits: str | None) -> bool:
+    """Whether a new bundle's digits are those that the coordinator read; asks whoever sits here."""
+    if one.known is None:
+        return True
+    if digits is not None:
+        expect_compared(one.proposal.bundle, digits)
+        return True
+    print(f"This bundle is new here: {digits_of(one.proposal.bundle)}")
+    return typer.confirm("Has the coordinator, whom you called, read the same to you?")
 
 
 def _listed(every: list[Shown], folder: Path, *, as_json: bool) -> int:
@@ -95,6 +120,10 @@ def _lines(one: Shown) -> Iterator[str]:
         if same
         else "            NOT that of the fedkd installed here; what runs is what is installed"
     )
+    if one.known is not None:
+        known = " or ".join(map(digits_of, one.known))
+        yield f"            NEW here, where {known} is allowed. It begins with"
+        yield f"            {digits_of(proposal.bundle)}: have the coordinator read that to you"
     yield f"asked       {asked['rounds']} rounds, {asked['size']} queries in each"
     if query["kind"] == "synthetic":
         yield f"queries     drawn by {query['generator']} from seed {query['seed']}, and drawn"
@@ -113,6 +142,7 @@ def _lines(one: Shown) -> Iterator[str]:
     yield f"made of it  {asked['aggregate']}, filter {asked['filter']}, student {asked['student']}"
     yield f"takes part  {', '.join(proposal.sites)}"
     yield from _price(one)
+    yield from _guard(one)
     yield f"until       {proposal.expires}"
     if one.objection is not None:
         yield f"NOT ALLOWED {one.objection}"
@@ -122,6 +152,18 @@ def _lines(one: Shown) -> Iterator[str]:
         yield f"decided     {decision.ruling} by {decision.by} at {decision.at}{why}"
     if price.problem is not None:
         yield f"PROBLEM     {price.problem}"
+
+
+def _guard(one: Shown) -> Iterator[str]:
+    if one.watched is None:
+        return
+    by, needed, hours = one.watched.cosigners, one.watched.threshold, one.watched.most_age_s / 3600
+    if not by:
+        yield "log         WATCHED BY NOBODY: if an old copy of this site's log were put back, what"
+        yield "            was spent since would be spent again, and nobody would notice"
+        return
+    yield f"log         watched by {', '.join(by)}: {needed} of them must have said within"
+    yield f"            {hours:g} hours how far it goes, or nothing is answered"
 
 
 def _price(one: Shown) -> Iterator[str]:

@@ -14,6 +14,7 @@ from fedkd.cli.run import Run, dataset_of, versions, without
 from fedkd.data import Card, Dataset, no_records
 from fedkd.deploy.federation_file import FederationFile
 from fedkd.deploy.proposals import RunProposal
+from fedkd.deploy.remedies import with_remedy
 from fedkd.deploy.roster import ADMITTED, Member, read_roster
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.federation.dealing import Cut, cut_own
@@ -36,11 +37,13 @@ class DeployedRun(Run):
     """A run's folder at the coordinator; no hospital's folder is in it, and none can be reached.
 
     `coordinator` is the folder of `fedkd server init`, `wait_s` how long people have to answer.
+    `heard` is the fedkd that each site said it runs.
     """
 
     coordinator: Path = field(default_factory=Path)
     rehearses: bool = False
     wait_s: float = 0.0
+    heard: Mapping[str, str] = field(default_factory=dict)
     every_s: ClassVar[float] = ASK_AGAIN_SECONDS
 
     @classmethod
@@ -197,12 +200,14 @@ class DeployedRun(Run):
         """
         body, signature = self.paper()
         proposal = self.proposal()
+        self.heard = asking.software
         before: dict[str, str] = {}
+        runs = self.software()
 
         def told(rulings: Mapping[str, str]) -> None:
             for site, ruling in rulings.items():
                 if before.get(site) != ruling:
-                    say(f"{site}: {ruling}")
+                    say(f"{site}: {with_remedy(ruling, runs.get(site))}")
             before.update(rulings)
             self.tell("proposed", rulings=dict(rulings))
 
@@ -219,6 +224,11 @@ class DeployedRun(Run):
         self.tell("running", rulings=rulings)
         return taking
 
+    def software(self) -> dict[str, str | None]:
+        """The fedkd of each site when it was heard of last: in this run, or when it joined."""
+        joined = {member.site: member.software for member in admitted(self.coordinator)}
+        return {**joined, **self.told().get("software", {})}
+
     def absent(self) -> Mapping[str, str]:
         """What each site that takes no part said."""
         rulings = self.told().get("rulings", {})
@@ -227,7 +237,11 @@ class DeployedRun(Run):
     def _expect_enough(
         self, proposal: RunProposal, taking: Sequence[str], rulings: Mapping[str, str]
     ) -> None:
-        said = "; ".join(f"{site}: {ruling}" for site, ruling in sorted(rulings.items()))
+        runs = self.software()
+        said = "; ".join(
+            f"{site}: {with_remedy(ruling, runs.get(site))}"
+            for site, ruling in sorted(rulings.items())
+        )
         everyone = len(proposal.sites)
         needed = max(share_of(everyone, self.config["quorum"]), min(2, everyone))
         if len(taking) < needed:
@@ -287,7 +301,8 @@ class _Telling(Outsider):
 
     def round_begins(self, round: int, rounds: int, asked: Sequence[str]) -> None:
         """A round's questions are about to leave."""
-        self._run.tell("running", round=round, rounds=rounds, asked=list(asked))
+        software = dict(self._run.heard)
+        self._run.tell("running", round=round, rounds=rounds, asked=list(asked), software=software)
 
 
 def admitted(coordinator: Path) -> list[Member]:

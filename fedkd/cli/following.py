@@ -5,17 +5,19 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedkd import __version__
 from fedkd.cli.deployed import DeployedRun
 from fedkd.cli.lines import say
 from fedkd.cli.proposing import propose
 from fedkd.cli.run import open_run
+from fedkd.deploy.remedies import with_remedy
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder
 from fedkd.deploy.superlink import environment, is_healthy, program
-from fedkd.federation.flower.bundle import app_folder
+from fedkd.federation.flower.bundle import app_folder, bundle_digest
 from fedkd.knowledge import BadInput
 
 DONE, REFUSED = 0, 1
@@ -85,6 +87,13 @@ def _resumed(
             "a run of a deployed federation",
             f"fedkd simulate --resume {folder}",
         )
+    proposal = made.proposal()
+    if proposal.bundle != bundle_digest():
+        raise BadInput(
+            f"a run in {folder} that was proposed with {proposal.software}",
+            f"one of the fedkd that is installed, {__version__}: hospitals let no other bundle in",
+            "install that version again, or propose a new run",
+        )
     made.wait_s = wait_s
     made.keep(founded=True)
     say(f"fedkd: going on with {folder}")
@@ -133,7 +142,7 @@ def _say_until(made: DeployedRun, started: "subprocess.Popen[bytes]") -> None:
     ended_at: float | None = None
     while True:
         now = made.told()
-        for line in _news(said, now):
+        for line in _news(said, now, made.software()):
             say(line)
         said = now
         if now.get("state") in ("finished", "failed"):
@@ -145,11 +154,13 @@ def _say_until(made: DeployedRun, started: "subprocess.Popen[bytes]") -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _news(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _news(
+    before: dict[str, Any], now: dict[str, Any], software: Mapping[str, str | None]
+) -> list[str]:
     lines = []
     for site, ruling in sorted(now.get("rulings", {}).items()):
         if before.get("rulings", {}).get(site) != ruling:
-            lines.append(f"{site}: {ruling}")
+            lines.append(f"{site}: {with_remedy(ruling, software.get(site))}")
     number, rounds = now.get("round"), now.get("rounds")
     if number is not None and number != before.get("round"):
         closing = number > rounds

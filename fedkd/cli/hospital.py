@@ -9,6 +9,7 @@ from typing import Any
 from fedkd.audit.verify.command import plain
 from fedkd.cli.configuration import part
 from fedkd.cli.validation import check_part, nearest
+from fedkd.deploy.bundles import digits_of
 from fedkd.deploy.hospital import Hospital, hospital_at, write_private
 from fedkd.deploy.lines import Line, utc
 from fedkd.knowledge import BadInput
@@ -273,7 +274,13 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
         f"{told['site']} in {told['federation']}: {state}, {running}, "
         f"{connected[told['connected']]} ({told['address']})"
     ]
-    service = told["service"]
+    versions, service = told["versions"], told["service"]
+    there = versions["coordinator"]
+    lines.append(
+        f"  fedkd     {versions['software']} here, {there['software']} at the coordinator, "
+        f"messages {versions['wire']}"
+    )
+    lines.append(f"  bundles   {', '.join(map(digits_of, versions['bundles']))} allowed here")
     if service is not None:
         busy = f", busy since {service['busy_since']}" if service["busy_since"] else ""
         lines.append(

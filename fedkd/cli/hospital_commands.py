@@ -71,13 +71,14 @@ def site_trust(
             show_default=False,
         ),
     ] = None,
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides.")] = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Trust the federation's new key, which its old one signed."""
     from fedkd.cli.trust import trust
 
-    return trust(hospital, succession, fingerprint=fingerprint, as_json=as_json)
+    return trust(hospital, succession, fingerprint=fingerprint, by=by, as_json=as_json)
 
 
 @site.command("approve")
@@ -97,13 +98,24 @@ def site_approve(
         ),
     ] = None,
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides.")] = "",
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle",
+            metavar="DIGITS",
+            help="Of a bundle that is new here, as the coordinator read them by telephone.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Show a proposed run: code, queries, cost, exactly what would leave; and say yes or no."""
     from fedkd.cli.approve import approve
 
-    return approve(hospital, proposal, yes=yes, decline=decline, by=by, as_json=as_json)
+    return approve(
+        hospital, proposal, yes=yes, decline=decline, by=by, bundle=bundle, as_json=as_json
+    )
 
 
 @site.command("start")

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from fedkd.audit import Roster
+from fedkd.deploy.bundles import pinned
 from fedkd.deploy.consent import (
     Decision,
     Shelf,
@@ -42,12 +44,18 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A proposal as a person sees it: what it is, what it costs, and why it may not be possible."""
+    """A proposal as a person sees it: what it is, what it costs, and why it may not be possible.
+
+    `known` are the bundles that are allowed here, None where the proposal's is one of them.
+    `watched` says who would cosign this site's log, None where its keys are not named.
+    """
 
     proposal: RunProposal
     decision: Decision | None
     objection: str | None
     price: Price
+    known: tuple[str, ...] | None = None
+    watched: Roster | None = None
 
     @property
     def state(self) -> str:
@@ -104,7 +112,10 @@ def shown(hospital: Hospital, proposal: RunProposal, build: Build) -> Shown:
                 if left <= 0:
                     problem = "nothing is left of the budget: every answer would be refused"
     price = Price(mechanism.name, mechanism.private, plan, spent, left, delta, problem)
-    return Shown(proposal, decision, objection, price)
+    known = pinned(hospital)
+    new = proposal.bundle not in known
+    watched = proposal.federated().rosters().get(settings.name)
+    return Shown(proposal, decision, objection, price, known if new else None, watched)
 
 
 def outside(objection: str) -> BadInput:
@@ -149,12 +160,14 @@ def to_json(one: Shown) -> dict[str, Any]:
         "rehearsal": proposal.rehearsal,
         "federation": proposal.federation,
         "bundle": proposal.bundle,
+        "bundles_allowed_here": None if one.known is None else list(one.known),
         "software": proposal.software,
         "asked": dict(proposal.asked),
         "query": dict(proposal.query),
         "would_leave": dict(proposal.would_leave),
         "sites": list(proposal.sites),
         "expires": proposal.expires,
+        "cosigners": None if one.watched is None else list(one.watched.cosigners),
         "objection": one.objection,
         "cost": {name: getattr(price, name) for name in Price.__dataclass_fields__},
         "decision": None

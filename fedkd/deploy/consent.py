@@ -16,13 +16,14 @@ from typing import Final
 
 from fedkd.audit import Entry, Log
 from fedkd.audit.officer import verifier_of
+from fedkd.deploy.bundles import pinned
 from fedkd.deploy.hospital import Hospital, private_folder, write_private
 from fedkd.deploy.policy import Guard, Policy
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
 from fedkd.federation.witnessing import enrol
-from fedkd.knowledge import BadInput, Digest
+from fedkd.knowledge import BadInput, Digest, OtherFormat
 from fedkd.privacy import Mechanism
 from fedkd.wire import (
     UNKNOWN,
@@ -208,7 +209,7 @@ def objection_to(
     mechanism: Mechanism = build(settings.mechanism)
     patients = site.facts(len(settings.space.classes)).patients
     policy = Policy.read(hospital.site_yaml)
-    return policy.objection(proposal, settings, mechanism.name, patients)
+    return policy.objection(proposal, settings, mechanism, patients)
 
 
 def agreed_settings(
@@ -247,6 +248,8 @@ class Desk:
         if isinstance(message, Proposal) and not self.hospital.is_paused:
             try:
                 return self._considered(message)
+            except OtherFormat as error:
+                return self._by_nobody(letter, Reason.VERSION, str(error))
             except BadInput as error:
                 return self._by_nobody(letter, Reason.NOT_ACCEPTED, str(error))
         agreed = None if message is None else self._agreed(message.run)
@@ -321,7 +324,8 @@ class Desk:
         objection = objection_to(self.hospital, proposal, self._build, now)
         if objection is not None:
             return decide(log, proposal, Ruling.DECLINED, by=BY_POLICY, reason=objection)
-        if proposal.rehearsal:
+        # A new bundle is a person's to let in, also for a rehearsal.
+        if proposal.rehearsal and proposal.bundle in pinned(self.hospital):
             return decide(log, proposal, Ruling.REHEARSING, by=BY_POLICY)
         return None
 

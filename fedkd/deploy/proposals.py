@@ -12,7 +12,7 @@ from typing import Any, Final
 from fedkd.audit import SERVER, Federation, Peer
 from fedkd.audit.officer import expect_signed, sign_paper
 from fedkd.audit.verify import Malformed, SigningKey, VerifierKey, canonical, parsed
-from fedkd.knowledge import BadInput, Digest, digest_of_bytes
+from fedkd.knowledge import BadInput, Digest, OtherFormat, digest_of_bytes
 from fedkd.wire.fields import RUN
 
 FORMAT: Final = 1
@@ -139,10 +139,9 @@ class RunProposal:
             raise BadInput(f"a proposal that is none ({error})", "canonical JSON") from None
         if not isinstance(plain, dict) or plain.pop("kind", None) != KIND:
             raise BadInput("a paper of another kind", "a proposal")
-        if plain.pop("format", None) != FORMAT:
-            raise BadInput(
-                "a proposal of another format", f"format {FORMAT}", "update fedkd on this side"
-            )
+        found = plain.pop("format", None)
+        if found != FORMAT:
+            raise OtherFormat("a proposal", found, FORMAT)
         names = {each.name for each in fields(cls)}
         if set(plain) != names:
             odd = ", ".join(sorted(set(plain) ^ names))

@@ -23,11 +23,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
+from fedkd import __version__
 from fedkd.deploy.hospital import Hospital, private_folder
 from fedkd.deploy.lines import FORMATS, TEXT, Line, log_to, utc
 from fedkd.deploy.offline import StillConnected, drop_network, is_offline
 from fedkd.deploy.socket import BadFrame, Frame, Kind, Told, Why, listening, receive, send
-from fedkd.knowledge.bad_input import BadInput
+from fedkd.knowledge.bad_input import BadInput, OtherFormat
 
 MOST_CONNECTIONS: Final = 8
 IDLE_SECONDS: Final = 60.0
@@ -75,6 +76,7 @@ class Service:
         self._stopping = threading.Event()
         self._standing: dict[str, Any] = {
             "pid": os.getpid(),
+            "software": __version__,
             "since": utc(),
             "network": "none" if is_offline() else "not taken away",
             "turns": 0,
@@ -223,6 +225,26 @@ def desk_of(hospital: Hospital) -> Answers:
     return desk
 
 
+def expect_readable(hospital: Hospital) -> None:
+    """`OtherFormat`, with what to do, where another version of fedkd wrote a site's folder or log.
+
+    An older one is made into this one's where that is known how. Whatever else is wrong with a
+    folder, each turn finds, and refuses.
+    """
+    from fedkd.federation.site import SiteFolder
+
+    for folder in (hospital.site, hospital.rehearsal):
+        if (folder / "site.json").exists():
+            try:
+                site = SiteFolder(folder)
+                with site.log(site.settings().name):
+                    pass
+            except OtherFormat:
+                raise
+            except Exception:
+                _LOG.error("%s cannot be opened\n%s", folder.name, traceback.format_exc())
+
+
 def figures_of(hospital: Hospital) -> Mapping[str, Any]:
     """Numbers of this hospital's that may be watched."""
     from fedkd.deploy.hospital_standing import figures_of as found
@@ -242,6 +264,7 @@ def serve(hospital: Hospital, *, group: int | None = None, offline: bool = True)
         except StillConnected as error:
             _LOG.warning("%s", error)
     hospital.expect_private(group)
+    expect_readable(hospital)
     service = Service(
         desk_of(hospital), lambda told: remember(hospital, told), lambda: figures_of(hospital)
     )

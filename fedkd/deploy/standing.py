@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedkd import __version__
 from fedkd.deploy import superlink
 from fedkd.deploy.authority import REMEDY, Holding, ending, holding
 from fedkd.deploy.coordinator import key_fingerprint, roster_of
@@ -12,7 +13,9 @@ from fedkd.deploy.run_standing import RunStanding, runs_of
 from fedkd.deploy.running import PROXY, SERVER, SUPERLINK, pid_of
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.deploy.superlink import CannotTell
+from fedkd.federation.flower.bundle import bundle_digest
 from fedkd.knowledge import BadInput
+from fedkd.wire import PROTOCOL
 
 Told = tuple[dict[str, Mapping[str, Any]] | None, tuple[Mapping[str, Any], ...] | None]
 
@@ -23,7 +26,8 @@ class Standing:
 
     `processes` are ids by name, None where one does not run. `connections` are by site what the
     SuperLink says of it, None where it did not: nobody can tell. `warnings` are what a person
-    should do something about. `progress` is of the newest runs, oldest first.
+    should do something about. `progress` is of the newest runs, oldest first. `bundle` is the
+    SHA-256 of what runs are proposed with.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Standing:
     certificates: tuple[Holding, ...]
     warnings: tuple[str, ...]
     progress: tuple[RunStanding, ...] = ()
+    bundle: str = ""
 
     @property
     def is_up(self) -> bool:
@@ -50,12 +55,20 @@ class Standing:
             return None
         return str(self.connections.get(member.site, {}).get("status", "not registered"))
 
+    def software(self, member: Member) -> str | None:
+        """The fedkd of a member when it was heard of last: in a run, or when it joined."""
+        told = [run.software[member.site] for run in self.progress if member.site in run.software]
+        return told[-1] if told else member.software
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "federation": self.name,
             "address": self.address,
             "fingerprint": self.fingerprint,
+            "software": __version__,
+            "wire": PROTOCOL,
+            "bundle": self.bundle,
             "up": self.is_up,
             "superlink": {"pid": self.processes[SUPERLINK], "healthy": self.healthy},
             "proxy": {"pid": self.processes[PROXY]},
@@ -77,7 +90,7 @@ class Standing:
             "online_since": seen.get("online-at") if seen.get("status") == "online" else None,
             "offline_since": seen.get("offline-at") if seen.get("status") == "offline" else None,
             "node_id": member.node_id,
-            "software": member.software,
+            "software": self.software(member),
             "invited_at": member.invited_at,
             "expires": member.expires,
             "admitted_at": member.admitted_at,
@@ -117,6 +130,7 @@ def standing(server: ServerFolder) -> Standing:
         certificates=certificates,
         warnings=tuple(warnings),
         progress=runs_of(server.folder / "runs"),
+        bundle=bundle_digest(),
     )
 
 

@@ -24,7 +24,15 @@ from fedkd.federation.durable import (
 )
 from fedkd.federation.exchange import Exchange
 from fedkd.federation.excluded import read_excluded, without
-from fedkd.knowledge import Array, BadInput, Digest, Space, WrongDigest, digest_of_bytes
+from fedkd.knowledge import (
+    Array,
+    BadInput,
+    Digest,
+    OtherFormat,
+    Space,
+    WrongDigest,
+    digest_of_bytes,
+)
 from fedkd.knowledge.digests import little_endian
 from fedkd.privacy import PublicFacts
 
@@ -117,7 +125,7 @@ class SiteSettings:
         """What `to_json` wrote; `BadInput` for a folder of another format."""
         found = kept.pop("format", None)
         if found != FORMAT:
-            raise BadInput(f"a site folder of format {found}", f"format {FORMAT}")
+            raise OtherFormat("a site folder", found, FORMAT)
         kept["space"] = Space.from_json(kept["space"])
         kept["card"] = Card(**kept["card"])
         kept["accepts"] = Accepts(**kept["accepts"])

@@ -1,7 +1,7 @@
 """A whole federation without a network: a coordinator's folder, and hospitals' beside it."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,9 +123,15 @@ class Federated:
         mechanism: Any = "none",
         policy: Mapping[str, Any] | None = None,
         ports: tuple[int, int] = (8443, 18_000),
+        own_name: Callable[[str], str] = str,
+        patient: str | None = None,
+        officer_name: str = "Ada Example",
         **paper_keys: Any,
     ) -> "Federated":
-        """`ports` are those of proxy and SuperLink, for whoever starts them."""
+        """`ports` are those of proxy and SuperLink, for whoever starts them.
+
+        `own_name` is what hospitals call a column in their own files, `patient` that of patients.
+        """
         folder.mkdir(parents=True)
         schema = folder / "schema.yaml"
         schema.write_text(yaml.safe_dump(SCHEMA, sort_keys=False))
@@ -137,7 +143,7 @@ class Federated:
             superlink_port=ports[1],
         )
         hospitals, nodes, build = {}, {}, Workshop()
-        key = officer(folder)
+        key = officer(folder, officer_name)
         for number, (site, theirs) in enumerate(sorted(rows.items()), start=1):
             _, path = invite(server, site)
             joined = join(path, folder / site)
@@ -148,8 +154,9 @@ class Federated:
                 server.folder / "roster.json", roster.with_enrolled(enrolment, nodes[site])
             )
             hospital = Hospital(folder / site)
-            write_csv(hospital.folder / "records.csv", theirs)
-            site_yaml(hospital, mechanism, policy or {})
+            rows_here = [{own_name(name): value for name, value in row.items()} for row in theirs]
+            write_csv(hospital.folder / "records.csv", rows_here)
+            site_yaml(hospital, mechanism, policy or {}, own_name, patient)
             found(hospital, SiteFile.read(hospital.site_yaml), part_of, build)
             keys = paper_keys or (NOT_PRIVATE if mechanism == "none" else {})
             installed(hospital.site, key, paper(site, **keys))
@@ -202,13 +209,20 @@ class FederatedGrid(InProcessGrid):
             self._contexts[federated.nodes[site]] = context
 
 
-def site_yaml(hospital: Hospital, mechanism: Any, policy: Mapping[str, Any]) -> None:
-    """A hospital's own file: its columns are called as the federation's."""
+def site_yaml(
+    hospital: Hospital,
+    mechanism: Any,
+    policy: Mapping[str, Any],
+    own_name: Callable[[str], str] = str,
+    patient: str | None = None,
+) -> None:
+    """A hospital's own file: its columns are called as the federation's, or by `own_name`."""
+    named = None if patient is None else own_name(patient)
     told = {
         "format": 1,
-        "data": {"path": "records.csv"},
-        "columns": {name: {"column": name} for name in SCHEMA["columns"]},
-        "label": {"column": "ill"},
+        "data": {"path": "records.csv", "patient": named},
+        "columns": {name: {"column": own_name(name)} for name in SCHEMA["columns"]},
+        "label": {"column": own_name("ill")},
         "card": {
             "name": "made-up patients", "version": "1", "modality": "table",
             "licence": "CC0-1.0", "legal_basis": "nobody's", "origin": "a test",

@@ -13,8 +13,9 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedkd.deploy.bundles import allow
 from fedkd.deploy.knock import APPROVED, REFUSED, SETTINGS, TASK
-from fedkd.deploy.letterbox import Letterbox, allow
+from fedkd.deploy.letterbox import Letterbox
 from fedkd.deploy.service import Service
 from fedkd.deploy.shims import SHIMS, write_shims
 from fedkd.deploy.socket import Told, listening

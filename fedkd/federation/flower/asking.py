@@ -36,7 +36,10 @@ MOST_CALLS = 4
 UNREADABLE = "a reply that cannot be read"
 RULED = (
     *(str(it) for it in Ruling if it is not Ruling.PENDING),
-    *(f"refused: {it}" for it in (Reason.PAUSED, Reason.NOT_ACCEPTED, Reason.NOT_CONFIGURED)),
+    *(
+        f"refused: {it}"
+        for it in (Reason.PAUSED, Reason.NOT_ACCEPTED, Reason.NOT_CONFIGURED, Reason.VERSION)
+    ),
 )
 """What a site says of a proposal once there is nothing more to wait for."""
 NODE_GONE = (5,)
@@ -66,6 +69,7 @@ class GridAsk:
     `relay` rides along, where parties cosign each other's logs. `count` is told of every message
     of a roll call: site, bytes sent, bytes received or None. `members` says which node may speak
     for which site: a node that is none of them is asked nothing, and its word is not taken.
+    `software` is what each site said at the roll call that it runs.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class GridAsk:
         self.deadline_s = deadline_s
         self.relay = relay
         self.nodes: dict[str, int] = {}
+        self.software: dict[str, str] = {}
         self._count = count
         self._members = members
         self._refused: dict[str, str] = {}
@@ -143,12 +148,13 @@ class GridAsk:
         covers = dict.fromkeys(nodes, first)
         named: dict[str, list[_Letter]] = {}
         for letter in self._post(dict.fromkeys(nodes, question), covers, 0):
-            site, refused = _present(letter.body, run)
+            site, refused, software = _present(letter.body, run)
             if self._members is not None and self._members[letter.node] != site:
                 named.setdefault(site, [])  # a node that speaks for somebody else
             elif refused is not None:
                 self._refused[site] = refused
             elif site:
+                self.software[site] = software
                 named.setdefault(site, []).append(letter)
         single = {site: told[0] for site, told in sorted(named.items()) if len(told) == 1}
         known = {site: letter for site, letter in single.items() if site in roster}
@@ -282,14 +288,14 @@ def _ruling(letter: _Letter, site: str, run: str, paper: Digest) -> str:
     return UNREADABLE
 
 
-def _present(body: bytes | None, run: str) -> tuple[str, str | None]:
-    """The site that a reply to a roll call names, and why it does not come, if it says so."""
+def _present(body: bytes | None, run: str) -> tuple[str, str | None, str]:
+    """The site that a reply to a roll call names, why it does not come, and its software."""
     try:
         message = decode(body or b"", 1 << 16)
     except Malformed:
-        return "", None
+        return "", None, ""
     if isinstance(message, Refusal):
-        return message.site, f"refused: {message.reason}"
+        return message.site, f"refused: {message.reason}", ""
     if isinstance(message, Present) and message.run == run:
-        return message.site, None
-    return "", None
+        return message.site, None, message.software.removeprefix("fedkd ")
+    return "", None, ""
