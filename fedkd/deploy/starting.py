@@ -14,6 +14,7 @@ from typing import Any, Final
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.knock import KNOCK, SETTINGS
 from fedkd.deploy.lines import TEXT
+from fedkd.deploy.node_words import refused_meanwhile, untrusted
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHIMS
 from fedkd.deploy.socket import Away, Frame, Kind, connected, request
@@ -174,6 +175,8 @@ def letterbox_settings(letterbox: Path) -> dict[str, str]:
 def explain_node(tail: str) -> tuple[str, float]:
     """Why Flower's node ended, from the end of its log, and how long to wait at least."""
     codes = _EXIT.findall(tail)
+    if (why := untrusted(tail) or (None if codes else refused_meanwhile(tail))) is not None:
+        return why, NODE_RETRY_SECONDS
     if not codes:
         return _last_line(tail)
     if codes[-1] == "305":
