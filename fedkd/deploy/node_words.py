@@ -2,7 +2,7 @@
 
 from typing import Final
 
-_CHECK: Final = "fedkd site check --network tells more"
+_CHECK: Final = "fedkd site check --network HOSPITAL/invitation.json tells more"
 _TLS: Final = {
     "certificate has expired": (
         "the coordinator's certificate has expired, by this machine's clock: is that right? Then "
@@ -21,8 +21,8 @@ _TLS: Final = {
     ),
     "certificate_verify_failed": (
         "what answers at the coordinator's address is known by another authority than the "
-        "federation's: somebody on the way opens the connection, or the federation was made anew. "
-        "Nothing was sent; telephone the coordinator"
+        "federation's: somebody on the way opens the connection, the federation was made anew, or "
+        "ca.crt here is not the invitation's. Nothing was sent; telephone the coordinator"
     ),
     "wrong_version_number": (
         "what answers at the coordinator's address speaks no TLS: nothing was sent. Compare host "
