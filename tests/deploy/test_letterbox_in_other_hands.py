@@ -3,8 +3,10 @@
 import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +16,12 @@ from pathlib import Path
 import pytest
 
 from fedkd.cli.app import run as fedkd
+from fedkd.deploy.consent import Desk
 from fedkd.deploy.hospital import Hospital, write_private
 from fedkd.deploy.preparing import Whose, prepare_letterbox
 from fedkd.deploy.starting import reached
 from fedkd.deploy.supervising import Program, Supervisor, state_of, supervisor_of
+from fedkd.federation.building import Workshop
 from fedkd.knowledge import BadInput
 from tests.deploy.federations import coordinator, enrolled
 
@@ -135,6 +139,44 @@ def test_nobody_waits_at_a_pipe(hospital: Hospital, name: str) -> None:
     assert in_time(lambda: state_of(hospital.letterbox / "home")) == {}
     assert in_time(lambda: reached(hospital.letterbox)) is None
     assert in_time(lambda: fedkd(["site", "status", str(hospital.folder)])) == 0
+
+
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A folder that everybody may enter, as /srv is: pytest's own is closed."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.mark.parametrize("where", ["hospital/records.csv", "records/east.csv", "hospital/notes"])
+def test_records_that_the_letterboxs_user_may_read_let_nothing_start(
+    outside: Path, where: str
+) -> None:
+    """A folder of a hospital is entered by its letterbox: what lies loose in it is closed."""
+    enrolled(coordinator(outside), "north", outside / "hospital")
+    hospital, group = Hospital(outside / "hospital"), 65534
+    path = outside / where
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(KEPT)
+    path.chmod(0o644)
+    hospital.site_yaml.write_text(f"data: {{path: {path}}}\n")
+    hospital.site_yaml.chmod(0o600)
+    hospital.expect_private()  # the same user: nobody else enters
+    with pytest.raises(BadInput, match=f"letterbox's user may read it.*chmod 600 {path}"):
+        hospital.expect_private(group)
+    path.chmod(0o640)  # of the owner's own group
+    hospital.expect_private(group)
+    path.chmod(0o600)
+    hospital.expect_private(group)
+
+
+def test_what_went_wrong_is_readable_by_its_owner_alone(hospital: Hospital) -> None:
+    Desk(hospital.folder, Workshop()).handle(b"no letter")
+    hospital.invitation.unlink()
+    Desk(hospital.folder, Workshop()).handle(b"no letter")
+    assert stat.S_IMODE((hospital.folder / "errors.txt").stat().st_mode) == 0o600
 
 
 @contextmanager
