@@ -1,6 +1,6 @@
 """Conducts a run over a Flower grid: the roll call, the rounds, the closing question."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fedkd.audit import SERVER, Contradiction, Log
 from fedkd.cli.lines import say
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
     from fedkd.cli.run import Run
+
+ROOM_BYTES: Final = 4 << 20
+"""What a reply may weigh beside its numbers: the frame, and the envelope in front (1 MiB)."""
 
 
 def server_log(run: "Run") -> Log:
@@ -50,7 +53,15 @@ def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
         if received is not None:
             conductor.state.traffic.received(site, received)
 
-    asking = GridAsk(grid, run.config["deadline"], relay_of(run, log), count, run.members())
+    numbers = conductor.rules.codec.raw_bytes(conductor.terms.queries, conductor.terms.classes)
+    asking = GridAsk(
+        grid,
+        run.config["deadline"],
+        relay_of(run, log),
+        count,
+        run.members(),
+        numbers + ROOM_BYTES,
+    )
     sites = run.agreed(asking, log)
     called = asking.roll_call(run.id, sites)
     for name in called.strangers:

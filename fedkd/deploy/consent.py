@@ -17,7 +17,7 @@ from typing import Final
 from fedkd.audit import Entry, Log
 from fedkd.audit.officer import verifier_of
 from fedkd.deploy.bundles import pinned
-from fedkd.deploy.hospital import Hospital, private_folder, write_private
+from fedkd.deploy.hospital import Hospital, append_private, private_folder, write_private
 from fedkd.deploy.policy import Guard, Policy
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
@@ -346,8 +346,7 @@ class Desk:
     def _note(self, text: str) -> None:
         """What went wrong, for the people at this site: it stays in this folder."""
         try:
-            with (self.hospital.folder / "errors.txt").open("a") as notes:
-                notes.write(text + "\n")
+            append_private(self.hospital.folder / "errors.txt", (text + "\n").encode())
         except OSError as error:  # a full disk, above all: what is answered does not hang on it
             _LOG.error("errors.txt cannot be written (%s)\n%s", error.strerror, text)
 

@@ -141,9 +141,11 @@ class Hospital:
     def expect_private(self, letterbox_group: int | None = None) -> None:
         """`BadInput`, with what to type, where anybody else may read what only the owner may.
 
-        With a `letterbox_group` the way to the letterbox and the socket is open to that group.
+        With a `letterbox_group` the way to the letterbox and the socket is open to that group:
+        whatever else lies in the folder, and the records wherever they are, must be closed to it.
         """
-        for path, mode in self._readable():
+        entered = letterbox_group is not None or bool(self.folder.stat().st_mode & _OTHERS)
+        for path, mode in self._readable(entered=entered):
             shared = path in (self.folder, self.run, self.letterbox)
             allowed = (_GROUP_MAY_PASS if path == self.folder else _GROUP_MAY_READ) & _OTHERS
             group = path.stat().st_gid
@@ -155,14 +157,51 @@ class Hospital:
                 f"0{wanted}",
                 f"chmod {wanted} {path}",
             )
+        if entered:
+            self._expect_out_of_reach(letterbox_group)
 
-    def _readable(self) -> Iterator[tuple[Path, int]]:
+    def _expect_out_of_reach(self, group: int | None) -> None:
+        """`BadInput` where the letterbox's user may read records, or what lies loose in here."""
+        ours = {self.run, self.letterbox}
+        for path in (*self._records(), *sorted(set(self.folder.iterdir()) - ours)):
+            if path.exists() and self._is_reached(path.resolve(), group):
+                wanted = "700" if path.is_dir() else "600"
+                raise BadInput(
+                    f"{path} with mode {stat.S_IMODE(path.stat().st_mode):04o}: the letterbox's "
+                    "user may read it",
+                    f"0{wanted}, or a folder that only its owner may enter",
+                    f"chmod {wanted} {path}",
+                )
+
+    def _is_reached(self, path: Path, group: int | None) -> bool:
+        """Whether somebody of `group`, who may enter this folder, gets to `path` and reads it."""
+
+        def may(one: Path, others: int) -> bool:
+            found = one.stat()
+            allowed = others << 3 if found.st_gid == group else others
+            return bool(found.st_mode & allowed)
+
+        home = self.folder.resolve()
+        enters = all(one == home or may(one, stat.S_IXOTH) for one in path.parents)
+        return enters and may(path, stat.S_IXOTH if path.is_dir() else stat.S_IROTH)
+
+    def _records(self) -> list[Path]:
+        """The table that site.yaml names, where it does."""
+        from fedkd.data.typed_by_hand import read_yaml
+
+        try:
+            data = read_yaml(self.site_yaml).get("data")
+        except (BadInput, OSError):  # whoever founds the site says what is wrong with it
+            return []
+        named = data.get("path") if isinstance(data, dict) else None
+        return [self.folder / Path(named).expanduser()] if isinstance(named, str) else []
+
+    def _readable(self, *, entered: bool) -> Iterator[tuple[Path, int]]:
         """Every folder and key file that others may do something with."""
         folders = [self.folder, self.keys, self.run, self.letterbox, self.proposals]
         for site in (self.site, self.rehearsal):
             folders += [site, site / "keys"]
         # In a folder that nobody else may enter, editors may write these as they like.
-        entered = self.folder.stat().st_mode & _OTHERS
         files = [self.site_yaml, self.invitation] if entered else []
         for folder in (self.keys, self.site / "keys", self.rehearsal / "keys"):
             files += sorted(folder.glob("*.key"))
@@ -192,7 +231,8 @@ def private_folder(path: Path) -> Path:
 def write_private(path: Path, content: bytes) -> None:
     """Replaces `path` by `content`, mode 0600, on disk when this returns."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+    fresh.unlink(missing_ok=True)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
         file.flush()
@@ -203,3 +243,10 @@ def write_private(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def append_private(path: Path, content: bytes) -> None:
+    """Adds `content` to the file at `path`, made with mode 0600 where it is not there."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, PRIVATE_FILE), "ab") as file:
+        file.write(content)

@@ -14,6 +14,8 @@ from typing import Any, Final
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.knock import KNOCK, SETTINGS
 from fedkd.deploy.lines import TEXT
+from fedkd.deploy.node_words import refused_meanwhile, untrusted
+from fedkd.deploy.others_files import opened_to_append, read_end
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHIMS
 from fedkd.deploy.socket import Away, Frame, Kind, connected, request
@@ -174,13 +176,16 @@ def letterbox_settings(letterbox: Path) -> dict[str, str]:
 def explain_node(tail: str) -> tuple[str, float]:
     """Why Flower's node ended, from the end of its log, and how long to wait at least."""
     codes = _EXIT.findall(tail)
+    if (why := untrusted(tail)) is not None:
+        return why, NODE_RETRY_SECONDS
     if not codes:
-        return _last_line(tail)
+        why = refused_meanwhile(tail)
+        return _last_line(tail) if why is None else (why, 0.0)
     if codes[-1] == "305":
         return (
             "the coordinator does not let this node in (305): it is not admitted yet, was "
             "revoked, or the time since it last ended is too short; this machine's clock may be "
-            "wrong, too (fedkd site check --network tells)",
+            "wrong, too (fedkd site check --network HOSPITAL/invitation.json tells)",
             NODE_RETRY_SECONDS,
         )
     return f"Flower's exit code {codes[-1]}", 0.0
@@ -197,11 +202,13 @@ def connection_of(letterbox: Path) -> bool | None:
 def reached(letterbox: Path) -> bool | None:
     """Whether the node's log says that it reached the coordinator; None: there is no such log."""
     try:
-        with (letterbox / LOGS / "node.log").open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
+        lines = read_end(letterbox / LOGS / "node.log", _TAIL_BYTES).decode(errors="replace")
     except OSError:
         return None
+    return _reached(lines.splitlines())
+
+
+def _reached(lines: Sequence[str]) -> bool:
     for line in reversed(lines):
         if any(mark in line for mark in _CONNECTED):
             return True
@@ -235,8 +242,8 @@ def detach(command: Sequence[str], log: Path, folder: Path, seconds: float = 60.
     Waits until it holds the lock in `folder`; `BadInput` with the end of `log` where it ended.
     """
     environment: Mapping[str, str] = os.environ
-    with log.open("ab") as out:
-        begun_at = out.tell()
+    with os.fdopen(opened_to_append(log, 0o600), "ab") as out:
+        begun_at = os.fstat(out.fileno()).st_size
         started = subprocess.Popen(  # noqa: S603  # our own command
             list(command),
             stdin=subprocess.DEVNULL,
@@ -248,9 +255,7 @@ def detach(command: Sequence[str], log: Path, folder: Path, seconds: float = 60.
     until = time.monotonic() + seconds
     while supervisor_of(folder) != started.pid:
         if started.poll() is not None or time.monotonic() > until:
-            with log.open("rb") as file:
-                file.seek(begun_at)
-                said = file.read().decode(errors="replace").strip()
+            said = read_end(log, _TAIL_BYTES, begun_at).decode(errors="replace").strip()
             raise BadInput(f"a start that failed ({said[-500:]})", "running processes")
         time.sleep(0.1)
     return started.pid

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any, Final, TextIO
 
 from fedkd.deploy.hospital import write_private
 from fedkd.deploy.lines import Line, utc
+from fedkd.deploy.others_files import opened, opened_to_append, read_end
 from fedkd.knowledge.bad_input import BadInput
 
 STOPPED: Final = 0
@@ -27,6 +29,8 @@ STEADY_SECONDS: Final = 60.0
 _TICK: Final = 0.2
 _MOST_LOG_BYTES: Final = 8 << 20
 _TAIL_BYTES: Final = 1 << 14
+_MOST_PID: Final = 20
+_NOTHING: Final = {"pid": None, "since": None, "restarts": 0, "last_exit": None, "said": ""}
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
@@ -113,10 +117,11 @@ class Supervisor:
 
     def _begin(self, each: _Running) -> None:
         program = each.program
-        if program.log.exists() and program.log.stat().st_size > _MOST_LOG_BYTES:
-            program.log.replace(program.log.with_suffix(".log.1"))
-        handle = os.open(program.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
-        if program.user is not None:
+        with suppress(OSError):
+            if program.log.lstat().st_size > _MOST_LOG_BYTES:
+                program.log.replace(program.log.with_suffix(".log.1"))
+        handle = opened_to_append(program.log)
+        if program.user is not None and stat.S_ISREG(os.fstat(handle).st_mode):
             os.fchown(handle, program.user, -1 if program.group is None else program.group)
         each.begun_at = os.fstat(handle).st_size
         try:
@@ -150,6 +155,7 @@ class Supervisor:
         if time.monotonic() - each.began > STEADY_SECONDS:
             each.wait = FIRST_WAIT
         said, least = each.program.explain(_tail(each.program.log, each.begun_at))
+        said = "".join(it if it.isprintable() else " " for it in said)  # the network's words
         wait = max(each.wait, least)
         each.said, each.due = said, time.monotonic() + wait
         each.wait = min(each.wait * 2, LONGEST_WAIT)
@@ -202,25 +208,38 @@ class Supervisor:
 
 
 def supervisor_of(folder: Path) -> int | None:
-    """The process id of the supervisor that runs in `folder`, or None."""
+    """The process id of the supervisor that runs in `folder`, or None.
+
+    The letterbox's user writes such a file itself: it can name no process but its own.
+    """
     try:
-        with (folder / "start.lock").open() as file:
+        with os.fdopen(opened(folder / "start.lock", os.O_RDONLY)) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(file.read().strip() or 0) or None
+                pid, owner = int(file.read(_MOST_PID).strip() or 0), os.fstat(file.fileno()).st_uid
+                return pid if pid > 1 and _is_of(pid, owner) else None
     except (OSError, ValueError):
         pass
     return None
 
 
+def _is_of(pid: int, user: int) -> bool:
+    """Whether a process is a user's own (proc(5)); without /proc, whether that is who asks."""
+    if not Path("/proc/self").exists():
+        return user == os.geteuid()
+    return Path(f"/proc/{pid}").stat().st_uid == user
+
+
 def state_of(folder: Path) -> dict[str, Any]:
     """What the supervisor last wrote of its processes, by name; empty where it never ran."""
     try:
-        told: dict[str, Any] = json.loads((folder / "state.json").read_text())
-    except (OSError, ValueError):
+        told = json.loads(read_end(folder / "state.json"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return told
+    if not isinstance(told, dict) or not all(isinstance(it, dict) for it in told.values()):
+        return {}
+    return {name: {**_NOTHING, **it} for name, it in told.items()}
 
 
 def stop(folder: Path, seconds: float = 60.0) -> bool:
@@ -246,8 +265,15 @@ class _locked:  # noqa: N801  # reads as `with _locked(folder)`
         self._file: TextIO | None = None
 
     def __enter__(self) -> None:
-        self._file = self._path.open("a+")
-        self._path.chmod(0o600)
+        try:
+            self._file = os.fdopen(opened(self._path, os.O_RDWR | os.O_CREAT), "r+")
+        except OSError:
+            raise BadInput(
+                f"{self._path}, which is no plain file of this user",
+                "one that the supervisor made",
+                f"rm {self._path}",
+            ) from None
+        os.fchmod(self._file.fileno(), 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -281,9 +307,6 @@ def kill_group(group: int) -> None:
 
 def _tail(log: Path, begun_at: int) -> str:
     try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(begun_at, size - _TAIL_BYTES))
-            return file.read().decode(errors="replace")
+        return read_end(log, _TAIL_BYTES, begun_at).decode(errors="replace")
     except OSError:
         return ""

@@ -68,8 +68,9 @@ class GridAsk:
 
     `relay` rides along, where parties cosign each other's logs. `count` is told of every message
     of a roll call: site, bytes sent, bytes received or None. `members` says which node may speak
-    for which site: a node that is none of them is asked nothing, and its word is not taken.
-    `software` is what each site said at the roll call that it runs.
+    for which site: a node that is none of them is asked nothing, and its word is not taken. A reply
+    of more than `most_reply_bytes` is not read. `software` is what each site said at the roll call
+    that it runs.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class GridAsk:
         relay: Relay | None = None,
         count: Callable[[str, int, int | None], None] = lambda site, sent, received: None,
         members: Mapping[int, str] | None = None,
+        most_reply_bytes: int = MOST_REPLY_BYTES,
     ) -> None:
         self.grid = grid
         self.deadline_s = deadline_s
@@ -87,6 +89,7 @@ class GridAsk:
         self.software: dict[str, str] = {}
         self._count = count
         self._members = members
+        self._most_reply_bytes = most_reply_bytes
         self._refused: dict[str, str] = {}
 
     def propose(
@@ -241,14 +244,14 @@ class GridAsk:
         ]
         ids = list(self.grid.push_messages(messages))
         waiting = dict(zip(ids, bodies, strict=True))
-        letters = []
+        letters, most = [], self._most_reply_bytes
         until = time.monotonic() + wait_s
         while waiting:
             came = list(self.grid.pull_messages(list(waiting)))
             for message in came:
                 node = waiting.pop(message.metadata.reply_to_message_id, None)
                 if node is not None:  # a second reply to one question is not looked at
-                    letters.append(_opened(node, message, len(covers.get(node, b""))))
+                    letters.append(_opened(node, message, len(covers.get(node, b"")), most))
                     heard(letters[-1])
             if not came:
                 if time.monotonic() >= until:
@@ -261,13 +264,13 @@ class GridAsk:
         return letters
 
 
-def _opened(node: int, message: Message, sent: int) -> _Letter:
+def _opened(node: int, message: Message, sent: int, most_bytes: int) -> _Letter:
     """The body of a reply, or why there is none: Flower's own error text is never repeated."""
     if message.has_error():
         failure = GONE if message.error.code in NODE_GONE else CRASHED
         return _Letter(node, None, failure, (sent, 0), None)
     try:
-        letter = letter_of(message, MOST_REPLY_BYTES)
+        letter = letter_of(message, most_bytes)
         envelope, body = opened(letter)
     except (NoLetter, ValueError, TypeError, KeyError) as error:
         known = isinstance(error, NoLetter | Malformed)

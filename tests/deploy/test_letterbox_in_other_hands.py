@@ -1,0 +1,220 @@
+"""A letterbox whose user is an attacker's: what it puts into its folder, says, and may read."""
+
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fedkd.cli.app import run as fedkd
+from fedkd.deploy.consent import Desk
+from fedkd.deploy.hospital import Hospital, write_private
+from fedkd.deploy.preparing import Whose, prepare_letterbox
+from fedkd.deploy.starting import reached
+from fedkd.deploy.supervising import Program, Supervisor, state_of, supervisor_of
+from fedkd.federation.building import Workshop
+from fedkd.knowledge import BadInput
+from tests.deploy.federations import coordinator, enrolled
+
+KEPT = "records of patient 4711\n"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Hospital:
+    enrolled(coordinator(tmp_path), "north", tmp_path / "hospital")
+    made = Hospital(tmp_path / "hospital")
+    prepare_letterbox(made, Whose())
+    return made
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file of the owner's, outside of what the letterbox may touch."""
+    path = tmp_path / "train.npz"
+    path.write_text(KEPT)
+    path.chmod(0o600)
+    return path
+
+
+def in_time(call: Callable[[], object], seconds: float = 5.0) -> object:
+    """What `call` says; fails where it waits, as at a pipe that nobody writes to."""
+    said: list[object] = []
+    asking = threading.Thread(target=lambda: said.append(call()), daemon=True)
+    asking.start()
+    asking.join(seconds)
+    assert said, "it waits"
+    return said[0]
+
+
+def supervised(folder: Path, log: Path, *, user: int | None = None) -> None:
+    """One start of a program whose output goes to `log`, by a supervisor in its own process."""
+    pid = os.fork()
+    if pid == 0:
+        program = Program("node", ["/bin/echo", "said"], {}, folder, log, user, user)
+        try:
+            Supervisor(folder, [program], lambda line: None).run()
+        finally:
+            os._exit(0)
+    try:
+        _until(lambda: state_of(folder).get("node", {}).get("restarts", 0) > 0)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+
+
+def _until(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", ["a link", "a second name", "a pipe", "a folder"])
+def test_a_log_that_is_no_file_of_its_own_is_not_written_through(
+    tmp_path: Path, secret: Path, kind: str
+) -> None:
+    log, run = tmp_path / "node.log", tmp_path / "run"
+    run.mkdir()
+    made: dict[str, Callable[[], None]] = {
+        "a link": lambda: log.symlink_to(secret),
+        "a second name": lambda: log.hardlink_to(secret),
+        "a pipe": lambda: os.mkfifo(log),
+        "a folder": log.mkdir,
+    }
+    made[kind]()
+    before = secret.stat()
+    supervised(run, log, user=65534 if os.geteuid() == 0 else None)
+    assert secret.read_text() == KEPT
+    assert (secret.stat().st_uid, secret.stat().st_mode) == (before.st_uid, before.st_mode)
+    if kind != "a folder":
+        assert log.read_text() == "said\n"
+        assert not log.is_symlink()
+
+
+def test_what_a_link_leads_to_is_not_read_back(tmp_path: Path, secret: Path) -> None:
+    """Else its last line were what an engineer is told of the node."""
+    run, log = tmp_path / "run", tmp_path / "node.log"
+    run.mkdir()
+    script = f"import os; os.unlink({str(log)!r}); os.symlink({str(secret)!r}, {str(log)!r})"
+    pid = os.fork()
+    if pid == 0:
+        program = Program("node", [sys.executable, "-c", script], {}, run, log,
+                          explain=lambda tail: (f"<{tail}>", 0.0))  # fmt: skip
+        try:
+            Supervisor(run, [program], lambda line: None).run()
+        finally:
+            os._exit(0)
+    try:
+        _until(lambda: state_of(run).get("node", {}).get("restarts", 0) > 0)
+        assert state_of(run)["node"]["said"] == "<>"
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+
+
+def test_the_lock_and_what_is_kept_go_through_no_link(hospital: Hospital, secret: Path) -> None:
+    home = hospital.letterbox / "home"
+    (home / "start.lock").symlink_to(secret)
+    with pytest.raises(BadInput, match="no plain file"):
+        Supervisor(home, []).run()
+    (home / f".state.json.{os.getpid()}").symlink_to(secret)
+    write_private(home / "state.json", b"{}")
+    assert secret.read_text() == KEPT
+
+
+@pytest.mark.parametrize("name", ["home/start.lock", "home/state.json", "logs/node.log"])
+def test_nobody_waits_at_a_pipe(hospital: Hospital, name: str) -> None:
+    os.mkfifo(hospital.letterbox / name)
+    assert in_time(lambda: supervisor_of(hospital.letterbox / "home")) is None
+    assert in_time(lambda: state_of(hospital.letterbox / "home")) == {}
+    assert in_time(lambda: reached(hospital.letterbox)) is None
+    assert in_time(lambda: fedkd(["site", "status", str(hospital.folder)])) == 0
+
+
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A folder that everybody may enter, as /srv is: pytest's own is closed."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.mark.parametrize("where", ["hospital/records.csv", "records/east.csv", "hospital/notes"])
+def test_records_that_the_letterboxs_user_may_read_let_nothing_start(
+    outside: Path, where: str
+) -> None:
+    """A folder of a hospital is entered by its letterbox: what lies loose in it is closed."""
+    enrolled(coordinator(outside), "north", outside / "hospital")
+    hospital, group = Hospital(outside / "hospital"), 65534
+    path = outside / where
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(KEPT)
+    path.chmod(0o644)
+    hospital.site_yaml.write_text(f"data: {{path: {path}}}\n")
+    hospital.site_yaml.chmod(0o600)
+    hospital.expect_private()  # the same user: nobody else enters
+    with pytest.raises(BadInput, match=f"letterbox's user may read it.*chmod 600 {path}"):
+        hospital.expect_private(group)
+    path.chmod(0o640)  # of the owner's own group
+    hospital.expect_private(group)
+    path.chmod(0o600)
+    hospital.expect_private(group)
+
+
+def test_what_went_wrong_is_readable_by_its_owner_alone(hospital: Hospital) -> None:
+    Desk(hospital.folder, Workshop()).handle(b"no letter")
+    hospital.invitation.unlink()
+    Desk(hospital.folder, Workshop()).handle(b"no letter")
+    assert stat.S_IMODE((hospital.folder / "errors.txt").stat().st_mode) == 0o600
+
+
+@contextmanager
+def forged(lock: Path, told: str, *, user: int | None = None) -> Iterator[None]:
+    """A lock of another process, with that number in it."""
+    lock.write_text(f"{told}\n")
+    if user is not None:
+        os.chown(lock, user, -1)
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.parametrize("told", ["1", "-1", "0", "x", "9" * 30])
+def test_a_stop_ends_no_process_that_a_forged_lock_names(hospital: Hospital, told: str) -> None:
+    home = hospital.letterbox / "home"
+    with forged(home / "start.lock", told):
+        assert supervisor_of(home) is None
+
+
+@needs_root
+def test_a_stop_ends_no_process_of_somebody_elses(hospital: Hospital) -> None:
+    home = hospital.letterbox / "home"
+    victim = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        with forged(home / "start.lock", str(victim.pid)):
+            assert supervisor_of(home) == victim.pid  # its own: the lock is the same user's
+        with forged(home / "start.lock", str(victim.pid), user=65534):
+            assert supervisor_of(home) is None
+            assert fedkd(["site", "stop", str(hospital.folder)]) == 0
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+@pytest.mark.parametrize("told", ["[]", '{"node": 1}', "{" * 100_000, '{"node": {}}'])
+def test_a_state_that_is_none_stops_no_status(hospital: Hospital, told: str) -> None:
+    (hospital.letterbox / "home" / "state.json").write_text(told)
+    with forged(hospital.letterbox / "home" / "start.lock", str(os.getpid())):
+        assert fedkd(["site", "status", str(hospital.folder)]) == 0
