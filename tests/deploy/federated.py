@@ -14,6 +14,7 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 
 from fedkd.cli.configuration import part
 from fedkd.cli.deployed import DeployedRun
+from fedkd.cli.evaluate_deployed import ProposedEvaluation, kept
 from fedkd.cli.proposing import propose
 from fedkd.cli.run import dataset_of, open_run
 from fedkd.cli.simulate import simulate_one
@@ -123,9 +124,10 @@ class Federated:
         mechanism: Any = "none",
         policy: Mapping[str, Any] | None = None,
         ports: tuple[int, int] = (8443, 18_000),
+        more: Mapping[str, Any] | None = None,
         **paper_keys: Any,
     ) -> "Federated":
-        """`ports` are those of proxy and SuperLink, for whoever starts them."""
+        """`ports` are those of proxy and SuperLink; `more` stands in each site.yaml, too."""
         folder.mkdir(parents=True)
         schema = folder / "schema.yaml"
         schema.write_text(yaml.safe_dump(SCHEMA, sort_keys=False))
@@ -149,7 +151,7 @@ class Federated:
             )
             hospital = Hospital(folder / site)
             write_csv(hospital.folder / "records.csv", theirs)
-            site_yaml(hospital, mechanism, policy or {})
+            site_yaml(hospital, mechanism, policy or {}, more or {})
             found(hospital, SiteFile.read(hospital.site_yaml), part_of, build)
             keys = paper_keys or (NOT_PRIVATE if mechanism == "none" else {})
             installed(hospital.site, key, paper(site, **keys))
@@ -173,9 +175,19 @@ class Federated:
     def conducted(self, run: DeployedRun, grid: "FederatedGrid | None" = None) -> Path:
         """The run through the ServerApp itself, from the proposal to the summary."""
         grid = grid or self.grid()
-        told = {"out": str(run.folder), "overrides": ""}
-        server_app(grid, Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), told))
+        self._told(grid, {"out": str(run.folder), "overrides": ""})
         return run.folder
+
+    def evaluated(
+        self, made: ProposedEvaluation, grid: "FederatedGrid | None" = None
+    ) -> dict[str, Any]:
+        """A proposed evaluation through the ServerApp itself; what is kept of it."""
+        told = {"out": str(made.run.folder), "overrides": "", "evaluation": made.name}
+        self._told(grid or self.grid(), told)
+        return kept(made.run, made.proposal().question())
+
+    def _told(self, grid: "FederatedGrid", told: dict[str, str]) -> None:
+        server_app(grid, Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), told))
 
 
 class FederatedGrid(InProcessGrid):
@@ -202,7 +214,9 @@ class FederatedGrid(InProcessGrid):
             self._contexts[federated.nodes[site]] = context
 
 
-def site_yaml(hospital: Hospital, mechanism: Any, policy: Mapping[str, Any]) -> None:
+def site_yaml(
+    hospital: Hospital, mechanism: Any, policy: Mapping[str, Any], more: Mapping[str, Any]
+) -> None:
     """A hospital's own file: its columns are called as the federation's."""
     told = {
         "format": 1,
@@ -218,7 +232,7 @@ def site_yaml(hospital: Hospital, mechanism: Any, policy: Mapping[str, Any]) -> 
         "mechanism": mechanism,
         "validation": 0.2,
         "policy": {"smallest_training_set": 20, **policy},
-        "rehearsal": {"records": 60},
+        "rehearsal": {"records": 60}, **more,
     }  # fmt: skip
     if mechanism == "none":
         told["seed"] = SEED
@@ -235,22 +249,27 @@ def students(run: Path) -> bytes:
     return (run / "student.safetensors").read_bytes()
 
 
-def taken_in(federated: Federated, run: DeployedRun) -> dict[str, Said]:
+def taken_in(federated: Federated, made: DeployedRun | ProposedEvaluation) -> dict[str, Said]:
     """Hands the proposal in everywhere, as the server does first; what each site says."""
-    body, signature = run.paper()
-    letter = encode(Proposal(run.id, np.frombuffer(body, np.uint8), signature))
+    body, signature = made.paper()
+    letter = encode(Proposal(made.proposal().run, np.frombuffer(body, np.uint8), signature))
     return {
         site: decode(Desk(hospital.folder, federated.build).handle(letter), 1 << 16)
         for site, hospital in federated.hospitals.items()
     }
 
 
-def approve(federated: Federated, run: DeployedRun, *sites: str) -> None:
-    """People at the hospitals say yes; the proposal has come in there before."""
-    from fedkd.deploy.approving import rule
+def approve(federated: Federated, run: DeployedRun | ProposedEvaluation, *sites: str) -> None:
+    """People at the hospitals say yes; the proposal has come in there before.
+
+    Of an evaluation they bring the model, too, which was sent to them by hand.
+    """
+    from fedkd.deploy.approving import place, rule
 
     for site in sites or federated.hospitals:
         hospital = federated.hospitals[site]
         proposal = Shelf(hospital).read(run.proposal().digest)
+        if isinstance(run, ProposedEvaluation):
+            place(hospital, proposal, run.run.folder / "student.safetensors")
         decision = rule(hospital, proposal, federated.build, by="Ada Example", decline=None)
         assert decision.ruling in (Ruling.APPROVED, Ruling.REHEARSING)
