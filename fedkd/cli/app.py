@@ -219,10 +219,28 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    federation: Annotated[
+        Path | None,
+        typer.Option(
+            "--federation",
+            metavar="DIR",
+            help="Of a deployed run: the coordinator's folder, where the run was made.",
+            show_default=False,
+        ),
+    ] = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait", metavar="SECONDS", min=0.0, help="Of a deployed run: for people to say yes."
+        ),
+    ] = 600.0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Ask the hospitals for noised counts of how the student does, or try it on your own set."""
+    """Ask the hospitals for noised counts of how the student does, or try it on your own set.
+
+    Those of a deployed run are proposed it: people there say yes first (fedkd site approve).
+    """
     from fedkd.cli.evaluate import evaluate as evaluate_student
 
     return evaluate_student(
@@ -235,6 +253,8 @@ def evaluate(
         group=group,
         as_json=as_json,
         outsider=outsider,
+        federation=federation,
+        wait_s=wait,
     )
 
 

@@ -107,14 +107,30 @@ def site_approve(
             show_default=False,
         ),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="FILE",
+            help="Of an evaluation: student.safetensors, as the coordinator sent it by hand.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Show a proposed run: code, queries, cost, exactly what would leave; and say yes or no."""
+    """Show a proposal: code, what is asked, cost, exactly what would leave; and say yes or no."""
     from fedkd.cli.approve import approve
 
     return approve(
-        hospital, proposal, yes=yes, decline=decline, by=by, bundle=bundle, as_json=as_json
+        hospital,
+        proposal,
+        yes=yes,
+        decline=decline,
+        by=by,
+        bundle=bundle,
+        as_json=as_json,
+        model=model,
     )
 
 

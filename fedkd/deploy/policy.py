@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fedkd.audit import Log
 from fedkd.data.typed_by_hand import listed, mapping_of, read_yaml, text, truth
+from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.participant import Refused, generator_of
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
@@ -121,6 +122,23 @@ class Policy:
         }
         return next((rule for rule, allowed in checks.items() if not allowed), None)
 
+    def objection_to_figures(
+        self, proposal: EvaluationProposal, settings: SiteSettings
+    ) -> str | None:
+        """Why a proposed evaluation is not allowed here, whoever approves it; None where it is."""
+        accepts, asked = settings.accepts, proposal.asked
+        classes = len(settings.space.classes)
+        checks = {
+            "rehearsals": self.rehearsals or not proposal.rehearsal,
+            "figures": COUNTS in self.figures,
+            "not asked: another hospital is": settings.name in proposal.sites,
+            "models of evaluations": asked["architecture"] in accepts.models,
+            "most_epsilon of evaluations": asked["epsilon"] <= accepts.most_evaluation_epsilon,
+            "most_rounds": asked["round"] <= accepts.most_rounds + 1,
+            "classes": proposal.would_leave["classes"] == classes,
+        }
+        return next((rule for rule, allowed in checks.items() if not allowed), None)
+
     def expect_open(self, now: datetime) -> None:
         """Raises `Refused` outside the hours, by this machine's clock, in which it may leave."""
         if self.hours is None:
@@ -134,17 +152,17 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Holds each question of an approved run against the approval and the policy."""
+    """Holds each question against what was approved, a run or an evaluation, and the policy."""
 
     policy: Policy
-    proposal: RunProposal
+    proposal: AnyProposal
     site: SiteFolder
     settings: SiteSettings
     build: Build
 
     def expect(self, question: Question, log: Log, now: datetime) -> None:
         """Raises `Refused` where a question asks for more than was approved, or than is allowed."""
-        asked, plan = self.proposal.asked, question.plan
+        asked, plan = self._run().asked, question.plan
         approved = {
             "the rounds": question.round <= asked["rounds"] + (1 if question.closing else 0),
             "the number of queries": question.size <= asked["size"],
@@ -163,8 +181,13 @@ class Guard:
         self._expect_queries(question)
         self._expect_few(question, log, now)
 
+    def _run(self) -> RunProposal:
+        if not isinstance(self.proposal, RunProposal):
+            raise Refused(Reason.NOT_APPROVED, "a question of a run that nobody here approved")
+        return self.proposal
+
     def _expect_queries(self, question: Question) -> None:
-        policy, origin, query = self.policy, question.origin, self.proposal.query
+        policy, origin, query = self.policy, question.origin, self._run().query
         if isinstance(origin, Synthetic):
             same = query["kind"] == "synthetic" and (
                 (origin.generator, origin.code, origin.seed)
@@ -236,9 +259,12 @@ class Guard:
                 )
 
     def expect_evaluation(self, evaluation: Evaluation) -> None:
-        """Raises `Refused` where no figures may be reported."""
+        """Raises `Refused` where no figures may be reported, or nobody approved these."""
         if COUNTS not in self.policy.figures:
             raise Refused(Reason.OUTSIDE_POLICY, f"figures: {COUNTS} may not be reported")
+        proposal = self.proposal
+        if not isinstance(proposal, EvaluationProposal) or not proposal.asks(evaluation):
+            raise Refused(Reason.NOT_APPROVED, "an evaluation that nobody here approved")
 
 
 def cosigners_needed(proposal: RunProposal, site: str) -> int:

@@ -14,6 +14,7 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 
 from fedkd.cli.configuration import part
 from fedkd.cli.deployed import DeployedRun
+from fedkd.cli.evaluate_deployed import ProposedEvaluation, kept
 from fedkd.cli.proposing import propose
 from fedkd.cli.run import dataset_of, open_run
 from fedkd.cli.simulate import simulate_one
@@ -126,11 +127,13 @@ class Federated:
         own_name: Callable[[str], str] = str,
         patient: str | None = None,
         officer_name: str = "Ada Example",
+        more: Mapping[str, Any] | None = None,
         **paper_keys: Any,
     ) -> "Federated":
         """`ports` are those of proxy and SuperLink, for whoever starts them.
 
-        `own_name` is what hospitals call a column in their own files, `patient` that of patients.
+        `own_name` is what hospitals call a column in their own files, `patient` that of patients;
+        `more` stands in each site.yaml, too.
         """
         folder.mkdir(parents=True)
         schema = folder / "schema.yaml"
@@ -156,7 +159,7 @@ class Federated:
             hospital = Hospital(folder / site)
             rows_here = [{own_name(name): value for name, value in row.items()} for row in theirs]
             write_csv(hospital.folder / "records.csv", rows_here)
-            site_yaml(hospital, mechanism, policy or {}, own_name, patient)
+            site_yaml(hospital, mechanism, policy or {}, own_name, patient, more or {})
             found(hospital, SiteFile.read(hospital.site_yaml), part_of, build)
             keys = paper_keys or (NOT_PRIVATE if mechanism == "none" else {})
             installed(hospital.site, key, paper(site, **keys))
@@ -180,9 +183,19 @@ class Federated:
     def conducted(self, run: DeployedRun, grid: "FederatedGrid | None" = None) -> Path:
         """The run through the ServerApp itself, from the proposal to the summary."""
         grid = grid or self.grid()
-        told = {"out": str(run.folder), "overrides": ""}
-        server_app(grid, Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), told))
+        self._told(grid, {"out": str(run.folder), "overrides": ""})
         return run.folder
+
+    def evaluated(
+        self, made: ProposedEvaluation, grid: "FederatedGrid | None" = None
+    ) -> dict[str, Any]:
+        """A proposed evaluation through the ServerApp itself; what is kept of it."""
+        told = {"out": str(made.run.folder), "overrides": "", "evaluation": made.name}
+        self._told(grid or self.grid(), told)
+        return kept(made.run, made.proposal().question())
+
+    def _told(self, grid: "FederatedGrid", told: dict[str, str]) -> None:
+        server_app(grid, Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), told))
 
 
 class FederatedGrid(InProcessGrid):
@@ -215,6 +228,7 @@ def site_yaml(
     policy: Mapping[str, Any],
     own_name: Callable[[str], str] = str,
     patient: str | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """A hospital's own file: its columns are called as the federation's, or by `own_name`."""
     named = None if patient is None else own_name(patient)
@@ -232,7 +246,7 @@ def site_yaml(
         "mechanism": mechanism,
         "validation": 0.2,
         "policy": {"smallest_training_set": 20, **policy},
-        "rehearsal": {"records": 60},
+        "rehearsal": {"records": 60}, **more,
     }  # fmt: skip
     if mechanism == "none":
         told["seed"] = SEED
@@ -249,22 +263,27 @@ def students(run: Path) -> bytes:
     return (run / "student.safetensors").read_bytes()
 
 
-def taken_in(federated: Federated, run: DeployedRun) -> dict[str, Said]:
+def taken_in(federated: Federated, made: DeployedRun | ProposedEvaluation) -> dict[str, Said]:
     """Hands the proposal in everywhere, as the server does first; what each site says."""
-    body, signature = run.paper()
-    letter = encode(Proposal(run.id, np.frombuffer(body, np.uint8), signature))
+    body, signature = made.paper()
+    letter = encode(Proposal(made.proposal().run, np.frombuffer(body, np.uint8), signature))
     return {
         site: decode(Desk(hospital.folder, federated.build).handle(letter), 1 << 16)
         for site, hospital in federated.hospitals.items()
     }
 
 
-def approve(federated: Federated, run: DeployedRun, *sites: str) -> None:
-    """People at the hospitals say yes; the proposal has come in there before."""
-    from fedkd.deploy.approving import rule
+def approve(federated: Federated, run: DeployedRun | ProposedEvaluation, *sites: str) -> None:
+    """People at the hospitals say yes; the proposal has come in there before.
+
+    Of an evaluation they bring the model, too, which was sent to them by hand.
+    """
+    from fedkd.deploy.approving import place, rule
 
     for site in sites or federated.hospitals:
         hospital = federated.hospitals[site]
         proposal = Shelf(hospital).read(run.proposal().digest)
+        if isinstance(run, ProposedEvaluation):
+            place(hospital, proposal, run.run.folder / "student.safetensors")
         decision = rule(hospital, proposal, federated.build, by="Ada Example", decline=None)
         assert decision.ruling in (Ruling.APPROVED, Ruling.REHEARSING)

@@ -1,7 +1,7 @@
 """Asks sites through a Flower grid: who is there, questions out, replies in as they come."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,13 +101,18 @@ class GridAsk:
         wait_s: float,
         every_s: float,
         told: Callable[[Mapping[str, str]], None],
+        sites: Collection[str] | None = None,
     ) -> dict[str, str]:
-        """How each member rules on a run that a signed paper proposes.
+        """How each member, or each of `sites`, rules on what a signed paper proposes for a run.
 
         Asks again until all have ruled, or `wait_s` seconds are over: a `Ruling`, or what went
         wrong. `told` hears of all rulings after each asking.
         """
-        members = dict(self._members or {})
+        members = {
+            node: site
+            for node, site in (self._members or {}).items()
+            if sites is None or site in sites
+        }
         rulings = dict.fromkeys(members.values(), GONE)
         question = encode(Proposal(run, np.frombuffer(paper, np.uint8), signature))
         digest, until = digest_of_bytes(paper), time.monotonic() + wait_s
