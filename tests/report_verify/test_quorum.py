@@ -63,8 +63,8 @@ def test_what_was_said_after_the_last_cosignature_is_named(
     capsys.readouterr()
     assert main(["report", "verify", path, "--policy", str(policies)]) == 0
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith(f"NOT COSIGNED: server from entry {count - 2} on, of {count}; nobody ")
-    assert "Statements that lean on it: 1, such as a4.1a.purpose/1." in first
+    assert first.startswith(f"NOT COSIGNED: server from entry {count - 3} on, of {count}; nobody ")
+    assert "Statements that lean on it: 2, such as a4.1a.purpose/1." in first
 
 
 def test_a_policy_of_ones_own_that_asks_for_nobody_checks_no_quorum(

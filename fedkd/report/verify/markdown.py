@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from fedkd.report.verify.deriving import Answered, Derived, Statement
 from fedkd.report.verify.evidence import Told
-from fedkd.report.verify.glance import data_sets, evaluation, mechanisms, privacy
+from fedkd.report.verify.glance import (
+    data_sets,
+    evaluation,
+    mechanisms,
+    privacy,
+    refusals,
+    releases,
+)
 from fedkd.report.verify.heading import (
     MEANINGS,
     apart,
@@ -71,7 +78,7 @@ def minute(derived: Derived) -> list[str]:
     return [
         *_data(derived),
         *_privacy(derived),
-        *_quality(derived),
+        *(_left(derived) if derived.evidence.alone else _quality(derived)),
         *_open(derived),
         *(f"- **Not confirmed by others**: {text(line)}" for line in not_cosigned(derived)),
     ]
@@ -145,6 +152,15 @@ def _quality(derived: Derived) -> Iterator[str]:
         shown = f"accuracy {told(now)} (95 % interval {told_interval(found.interval(now))})"
         alone = f"{told(own.get('local_accuracy'))} trained alone"
         yield f"  - {text(site)} ({text(model)}): {shown}, {alone}"
+
+
+def _left(derived: Derived) -> Iterator[str]:
+    for what, found in (
+        ("Let out", releases(derived.evidence)),
+        ("Refused", refusals(derived.evidence)),
+    ):
+        yield f"- **{what}**: {len(found):,}"
+        yield from (f"  - {text(said)} ({place(entry)})" for entry, said in found)
 
 
 def _open(derived: Derived) -> Iterator[str]:

@@ -207,9 +207,9 @@ def _main(derived: Derived, bundle: bytes, *, paper: bool) -> Html:
 
 
 def _pictures(derived: Derived) -> Html:
-    lineage = lineage_chart(derived)
+    lineage = "" if derived.evidence.alone else lineage_chart(derived)
     inside = []
-    if isinstance(lineage, str):
+    if lineage and isinstance(lineage, str):
         inside.append(element("p", lineage, class_="doubt"))
     drawn = [one for one in (lineage, *charts(derived)) if isinstance(one, Chart)]
     figures = element("div", *map(_figure, drawn), class_="figures")

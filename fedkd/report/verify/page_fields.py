@@ -101,7 +101,10 @@ def supply(derived: Derived) -> Html:
             "supply", "What a person still has to supply", element("p", "Nothing is open.")
         )
     said = (
-        "“fedkd report questions” writes what is open as a form for each role; "
+        "A person at the hospital supplies it, beside this paper: in the report of a run "
+        "“fedkd report declare FIELD” takes a signed answer in."
+        if derived.evidence.alone
+        else "“fedkd report questions” writes what is open as a form for each role; "
         "“fedkd report declare FIELD” takes a signed answer in."
     )
     lists: list[Cell] = []
