@@ -134,7 +134,7 @@ def shown(hospital: Hospital, proposal: AnyProposal, build: Build) -> Shown:
         else:
             ledger = ledger_of(log, settings.population) if not problem else None
             price = _trained(settings, proposal, mechanism, ledger, problem)
-    known = pinned(hospital)
+    known = pinned(hospital.invited(), hospital.letterbox)
     new = proposal.bundle not in known
     watched = proposal.federated().rosters().get(settings.name)
     return Shown(proposal, decision, objection, price, counting, known if new else None, watched)

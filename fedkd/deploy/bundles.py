@@ -1,10 +1,10 @@
 """Says which bundles of Flower's pass a hospital's letterbox: as tickets, none is ever unpacked."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.knock import APPROVED
 from fedkd.knowledge.bad_input import BadInput
 
@@ -36,9 +36,9 @@ def allow(letterbox: Path, bundle: str) -> None:
         os.fsync(file.fileno())
 
 
-def pinned(hospital: Hospital) -> tuple[str, ...]:
-    """The bundles that this hospital knows: the invitation's, and those that people allowed."""
-    return tuple(dict.fromkeys([hospital.invited()["bundle"], *allowed(hospital.letterbox)]))
+def pinned(invited: Mapping[str, Any], letterbox: Path) -> tuple[str, ...]:
+    """The bundles that a hospital knows: its invitation's, and those that people allowed."""
+    return tuple(dict.fromkeys([str(invited["bundle"]), *allowed(letterbox)]))
 
 
 def digits_of(bundle: str) -> str:

@@ -374,7 +374,7 @@ class Desk:
         if objection is not None:
             return decide(log, proposal, Ruling.DECLINED, by=BY_POLICY, reason=objection)
         # A new bundle is a person's to let in, also for a rehearsal.
-        known = proposal.bundle in pinned(self.hospital)
+        known = proposal.bundle in pinned(self.hospital.invited(), self.hospital.letterbox)
         if proposal.rehearsal and known and not lacks_model(self.hospital, proposal):
             return decide(log, proposal, Ruling.REHEARSING, by=BY_POLICY)
         return None

@@ -57,7 +57,7 @@ def versions_of(hospital: Hospital, running: str | None) -> dict[str, Any]:
         "software": __version__,
         "running": running,
         "wire": PROTOCOL,
-        "bundles": list(pinned(hospital)),
+        "bundles": list(pinned(hospital.invited(), hospital.letterbox)),
         "coordinator": {name: getattr(there, name) for name in Coordinator.__dataclass_fields__},
     }
 
