@@ -25,6 +25,14 @@ def own_policies(run: Path, folder: Path) -> Path:
     return folder
 
 
+def test_a_pdf_in_a_folder_is_said_to_be_passed_over(run: Path, capsys: Any) -> None:
+    (run / "report" / "report.pdf").write_bytes(b"%PDF-1.7 It heals.")
+    assert main(["report", "verify", str(run)]) == 0
+    assert "\nNOT CHECKED: report.pdf in this folder; name it" in capsys.readouterr().out
+    assert main(["report", "verify", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["not_checked"] == ["report.pdf"]
+
+
 @pytest.mark.parametrize("command", [main, verifier])
 def test_the_first_line_says_that_no_quorum_was_checked(
     run: Path, tmp_path: Path, capsys: Any, command: Callable[[list[str]], int]

@@ -95,10 +95,11 @@ def verify(
     except CannotTell as error:
         print(plain(f"CANNOT TELL: {error}"))
         return CODES["CANNOT TELL"]
+    passed_over = sorted(it.name for it in file.parent.glob("*.pdf")) if path.is_dir() else []
     if as_json:
-        print(json.dumps(_told(found), indent=2))
+        print(json.dumps({**_told(found), "not_checked": passed_over}, indent=2))
     else:
-        print("\n".join(map(plain, _lines(found))))
+        print("\n".join(map(plain, _lines(found, passed_over))))
     return CODES[found.verdict]
 
 
@@ -143,8 +144,10 @@ def late_said(found: Judgement) -> list[str]:
     return lines
 
 
-def _lines(found: Judgement) -> list[str]:
+def _lines(found: Judgement, passed_over: Sequence[str]) -> list[str]:
     first = [*quorum_said(found), *late_said(found)]
+    if passed_over:
+        first.append(f"NOT CHECKED: {', '.join(passed_over)} in this folder; name it, and it is.")
     lines = [*first, ""] if first else []
     lines += [f"{one.verdict:12} {one.name:14} {one.why}" for one in found.findings]
     if found.derived is not None and found.derived.simulation:

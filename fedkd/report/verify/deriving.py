@@ -203,13 +203,14 @@ def _why(evidence: Evidence, field: Field, status: str, statements: list[Stateme
         return ""
     if status == WITHHELD:
         return "kept at home; it can be disclosed by its site"
+    how = "not recorded" if field.at_best == RECORDED else "not measured"
     gone = [type for type in field.needs if not evidence.told(type)]
     if field.automatic and gone:
-        return f"not measured: no {', '.join(gone)} in the logs; {field.asks} could supply it"
+        return f"{how}: no {', '.join(gone)} in the logs; {field.asks} could supply it"
     if field.automatic and any(one.status == CANNOT_TELL for one in statements):
         return "cannot be told here"
     if field.automatic:
-        return f"not measured; {field.asks} could supply it"
+        return f"{how}; {field.asks} could supply it"
     about = " that it applies, or that it does not and why," if field.conditional else ""
     return f"a statement{about} is missing; {field.asks} could make it"
 

@@ -206,6 +206,7 @@ def _catalogue(evidence: Evidence) -> Finding:
 def _statements(derived: Derived) -> Iterator[Finding]:
     """What the bundle claims against what follows from its entries: the first of each kind."""
     claimed = derived.evidence.claimed
+    yield _checked("shape", lambda: _shape(claimed))
     yield _checked("statements", lambda: _same_statements(derived, claimed.get("statements")))
     yield _checked("statuses", lambda: _same_statuses(derived, claimed.get("fields")))
     for reason in derived.refused:
@@ -213,6 +214,30 @@ def _statements(derived: Derived) -> Iterator[Finding]:
     for statement in derived.statements:
         if statement.status == CANNOT_TELL:
             yield Finding(statement.id, CANNOT_TELL, statement.text)
+
+
+_BUNDLE: Final = frozenset({"format", "catalogue", "logs", "statements", "fields"})
+_LOG: Final = frozenset(
+    {"vkey", "head", "cosigned", "policy", "witnesses", "seen", "leaves", "open"}
+)
+
+
+def _shape(claimed: Mapping[str, Any]) -> str:
+    """Nothing stands in a bundle that nobody looks at: a reader of its text would believe it."""
+    _expect_keys("evidence", claimed, _BUNDLE)
+    for party, log in claimed["logs"].items():
+        _expect_keys(f"log {shown(party)}", log, _LOG)
+        for index, opened in log["open"].items():
+            _expect_keys(f"log {shown(party)}, body {index}", opened, frozenset({"body", "salt"}))
+    for one in claimed["fields"]:
+        _expect_keys("fields", one, frozenset({"id", "status"}))
+    return "nothing stands in the evidence that is not checked"
+
+
+def _expect_keys(what: str, told: Mapping[str, Any], keys: frozenset[str]) -> None:
+    if (found := told.keys() ^ keys) != set():
+        names = ", ".join(sorted(map(shown, told)))
+        raise Refuted(what, names, f"{', '.join(sorted(keys))} (not {shown(min(found))})")
 
 
 def _same_statements(derived: Derived, claimed: Any) -> str:
@@ -223,6 +248,7 @@ def _same_statements(derived: Derived, claimed: Any) -> str:
     for id in sorted(told.keys() - own.keys()):
         raise Refuted(f"statement {shown(id)}", shown(str(told[id].get("text"))), "no such one")
     for id, one in own.items():
+        _expect_keys(f"statement {id}", told[id], frozenset(one))
         for key, value in one.items():
             if one["status"] == CANNOT_TELL and key in ("text", "status", "evidence"):
                 continue  # whoever built it may have had the accountant that is missing here

@@ -53,8 +53,8 @@ def own_terms(evidence: Evidence) -> Iterator[Finding]:
             met += 1
     if not met:
         return
-    said = f"of {met} logs the policy asks for whom the log names as cosigners"
-    yield Finding(_NAME, CONSISTENT, f"{said}; whether those are the right ones is not checked")
+    said = f"{met} with the cosigners that the log itself names; whether they are the right ones"
+    yield Finding(_NAME, CONSISTENT, f"{said} is not checked")
 
 
 def _site(book: Book) -> Iterator[Terms]:
