@@ -181,7 +181,9 @@ class Shelf:
             return False
         with site.log(site.settings().name) as log:
             decision = decided(log, proposal.run)
-        return decision is not None and decision.ruling is not Ruling.DECLINED
+        if decision is None or decision.by == BY_POLICY:  # nobody was asked
+            return False
+        return decision.ruling is not Ruling.DECLINED
 
 
 def folder_of(hospital: Hospital, proposal: RunProposal) -> SiteFolder:

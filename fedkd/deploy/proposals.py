@@ -18,6 +18,7 @@ from fedkd.wire.fields import RUN
 FORMAT: Final = 1
 KIND: Final = "proposal"
 MOST_BYTES: Final = 1 << 20
+_MOST_TEXT: Final = 200
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 _ASKED: Final = {
     "rounds": int,
@@ -171,3 +172,10 @@ def _keys(value: Any, types: Mapping[str, Any], where: str) -> None:
 def _typed(value: Any, kind: Any, name: str, where: str) -> None:
     if (isinstance(value, bool) and kind is not bool) or not isinstance(value, kind):
         raise BadInput(f"{value!r} as {name} in {where}", f"a value of type {kind}")
+    if isinstance(value, str) and not _is_plain(value):
+        raise BadInput(f"{value[:_MOST_TEXT]!r} as {name} in {where}", "a text, short and plain")
+
+
+def _is_plain(text: str) -> bool:
+    """A person reads it in a line: single spaces, so that nothing of it looks like another line."""
+    return 0 < len(text) <= _MOST_TEXT and text.isprintable() and text.split() == text.split(" ")
