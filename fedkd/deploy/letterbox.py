@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -156,8 +157,13 @@ def allow(folder: Path, bundle: str) -> None:
     """Lets bundles with this SHA-256 (hex) through from now on, as a ticket: none is unpacked."""
     path = folder / APPROVED
     known = path.read_text().split() if path.exists() else []
-    if bundle not in known:
-        write_bytes(path, "".join(f"{each}\n" for each in [*known, bundle]).encode())
+    if bundle in known:
+        return
+    found = path.stat() if path.exists() else None
+    write_bytes(path, "".join(f"{each}\n" for each in [*known, bundle]).encode())
+    if found is not None:  # the letterbox's group goes on reading it
+        os.chown(path, -1, found.st_gid)
+        path.chmod(stat.S_IMODE(found.st_mode))
 
 
 def serve(letterbox: Letterbox) -> int:

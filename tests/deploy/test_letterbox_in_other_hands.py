@@ -1,6 +1,7 @@
 """A letterbox whose user is an attacker's: what it puts into its folder, says, and may read."""
 
 import fcntl
+import json
 import os
 import signal
 import stat
@@ -18,12 +19,14 @@ import pytest
 from fedkd.cli.app import run as fedkd
 from fedkd.deploy.consent import Desk
 from fedkd.deploy.hospital import Hospital, write_private
+from fedkd.deploy.letterbox import allow
 from fedkd.deploy.preparing import Whose, prepare_letterbox
 from fedkd.deploy.starting import reached
 from fedkd.deploy.supervising import Program, Supervisor, state_of, supervisor_of
 from fedkd.federation.building import Workshop
 from fedkd.knowledge import BadInput
 from tests.deploy.federations import coordinator, enrolled
+from tests.deploy.test_founding import AMERICAN, Made
 
 KEPT = "records of patient 4711\n"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -170,6 +173,58 @@ def test_records_that_the_letterboxs_user_may_read_let_nothing_start(
     hospital.expect_private(group)
     path.chmod(0o600)
     hospital.expect_private(group)
+
+
+LOOKS = """
+import json, os, sys
+found = {"read": [], "written": [], "entered": []}
+for start, folders, files in os.walk(sys.argv[1], onerror=lambda error: None):
+    for name in (*folders, *files):
+        path = os.path.join(start, name)
+        kind = "entered" if os.path.isdir(path) else "read"
+        if os.access(path, os.R_OK):
+            found[kind].append(os.path.relpath(path, sys.argv[1]))
+        if os.access(path, os.W_OK):
+            found["written"].append(os.path.relpath(path, sys.argv[1]))
+for name in sys.argv[2:]:  # where a folder cannot be listed, its files are guessed
+    path = os.path.join(sys.argv[1], name)
+    for kind, way in (("read", os.R_OK), ("written", os.W_OK)):
+        if os.access(path, way):
+            found[kind].append(name)
+print(json.dumps({kind: sorted(set(names)) for kind, names in found.items()}))
+"""
+NOBODY = 65534
+SHIMS = ("flower-superexec", "flwr-agentapp", "flwr-clientapp", "flwr-connector", "flwr-model",
+         "flwr-serverapp", "flwr-simulation")  # fmt: skip
+READ = {"letterbox/approved", "letterbox/ca.crt", "letterbox/letterbox.json", "letterbox/node.key",
+        "letterbox/refusals.log", *(f"letterbox/shims/{name}" for name in SHIMS)}  # fmt: skip
+
+
+@needs_root
+def test_a_letterboxs_user_reads_and_writes_what_it_needs_and_nothing_else(outside: Path) -> None:
+    """Seen with that user's rights, over every file of a founded hospital that was started once."""
+    made = Made(outside)
+    made.found(made.typed(AMERICAN, mechanism="none"))
+    hospital = made.hospital
+    for path in (hospital.site_yaml, hospital.folder / "records.csv"):
+        path.chmod(0o600)
+    (hospital.run / "state.json").unlink(missing_ok=True)
+    prepare_letterbox(hospital, Whose(NOBODY, NOBODY))
+    supervised(hospital.run, hospital.run / "service.log")
+    Desk(hospital.folder, Workshop()).handle(b"no letter")
+    allow(hospital.letterbox, "ab" * 32)
+    hospital.expect_private(NOBODY)
+    every = [str(it.relative_to(hospital.folder)) for it in hospital.folder.rglob("*")]
+    assert {"site/train.npz", "site/log.sqlite", "records.csv", "run/state.json"} <= set(every)
+    looked = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", LOOKS, str(hospital.folder), *every],
+        user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True, check=True,
+        cwd="/",
+    )  # fmt: skip
+    found = {kind: set(names) for kind, names in json.loads(looked.stdout).items()}
+    assert {it for it in found["read"] if not (hospital.folder / it).is_dir()} == READ
+    writable = {"letterbox/home", "letterbox/logs", "letterbox/outbox", "letterbox/refusals.log"}
+    assert found["written"] == writable
 
 
 def test_what_went_wrong_is_readable_by_its_owner_alone(hospital: Hospital) -> None:
