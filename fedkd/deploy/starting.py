@@ -14,13 +14,14 @@ from typing import Any, Final
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.knock import KNOCK, SETTINGS
 from fedkd.deploy.lines import TEXT
-from fedkd.deploy.node_words import refused_meanwhile, untrusted
+from fedkd.deploy.node_words import untrusted
 from fedkd.deploy.others_files import opened_to_append, read_end
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHIMS
 from fedkd.deploy.socket import Away, Frame, Kind, connected, request
 from fedkd.deploy.supervising import Program, state_of, supervisor_of
 from fedkd.federation.flower import QUIET
+from fedkd.federation.flower.node import LAST_WORDS, REFUSED, VARIABLES
 from fedkd.knowledge.bad_input import BadInput
 
 SERVICE, LETTERBOX, NODE, METRICS = "service", "letterbox", "node", "metrics"
@@ -32,11 +33,11 @@ _ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
 )
 _PASSED_ON: Final = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HTTPS_PROXY", "https_proxy",
-                     "FEDKD_NODE_POLL_SECONDS", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL")  # fmt: skip
+                     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL", *VARIABLES)  # fmt: skip
 _SERVICE_ALSO: Final = ("FEDKD_ACCEPT_LOG_ON_NETWORK_DISK", "CREDENTIALS_DIRECTORY")
 _LOOPBACK: Final = "127.0.0.1,localhost,::1"
 _CONNECTED: Final = ("SuperNode ID:", "Connection successful")
-_RETRIES: Final = "Connection attempt failed"
+_NOT_CONNECTED: Final = ("Connection attempt failed", "Starting Flower SuperNode", "Exit Code:")
 _EXIT: Final = re.compile(r"Exit Code: (\d+)")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL_BYTES: Final = 1 << 16
@@ -175,17 +176,18 @@ def letterbox_settings(letterbox: Path) -> dict[str, str]:
 
 def explain_node(tail: str) -> tuple[str, float]:
     """Why Flower's node ended, from the end of its log, and how long to wait at least."""
-    codes = _EXIT.findall(tail)
     if (why := untrusted(tail)) is not None:
         return why, NODE_RETRY_SECONDS
+    if words := LAST_WORDS.findall(tail):
+        kind, said = words[-1]
+        return said, NODE_RETRY_SECONDS if kind == REFUSED else 0.0
+    codes = _EXIT.findall(tail)
     if not codes:
-        why = refused_meanwhile(tail)
-        return _last_line(tail) if why is None else (why, 0.0)
+        return _last_line(tail)
     if codes[-1] == "305":
         return (
             "the coordinator does not let this node in (305): it is not admitted yet, was "
-            "revoked, or the time since it last ended is too short; this machine's clock may be "
-            "wrong, too (fedkd site check --network HOSPITAL/invitation.json tells)",
+            "revoked, or the time since it last ended is too short",
             NODE_RETRY_SECONDS,
         )
     return f"Flower's exit code {codes[-1]}", 0.0
@@ -212,7 +214,7 @@ def _reached(lines: Sequence[str]) -> bool:
     for line in reversed(lines):
         if any(mark in line for mark in _CONNECTED):
             return True
-        if _RETRIES in line or "Starting Flower SuperNode" in line:
+        if LAST_WORDS.match(line) or any(mark in line for mark in _NOT_CONNECTED):
             return False
     # A log so long that its beginning is out of sight is one of messages that came and went.
     return len(lines) > 100

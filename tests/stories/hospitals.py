@@ -88,6 +88,8 @@ class Hospitals:
     Everything is done by commands; `say_yes` is the people at the hospitals.
     """
 
+    terms: Sequence[str] = TERMS
+
     def __init__(
         self,
         folder: Path,
@@ -106,9 +108,7 @@ class Hospitals:
 
     def __enter__(self) -> "Hospitals":
         try:
-            self._coordinator()
-            for site in self.sites:
-                self._joined(site)
+            self._found()
             for site in self.sites:
                 self.start(site)
             self.connected(*self.sites)
@@ -154,7 +154,7 @@ class Hospitals:
         process, out = self.begin(*overrides)
         self.say_yes(out)
         log, until = out / "server" / "log.sqlite", time.monotonic() + 180
-        while not _posed(log, number):
+        while not logged(log, f"/{number}/posed"):
             assert process.poll() is None, self.logs()
             assert time.monotonic() < until, self.logs()
             time.sleep(0.05)
@@ -176,7 +176,7 @@ class Hospitals:
             out = resume
         else:
             out = self.federation / "runs" / f"run-{len(list(self._runs()))}"
-            words = ["run", "--federation", self.federation, *TERMS, *overrides, f"out={out}"]
+            words = ["run", "--federation", self.federation, *self.terms, *overrides, f"out={out}"]
         log = (self.folder / f"{out.name}.out").open("ab")
         process = subprocess.Popen(
             [sys.executable, "-m", "fedkd", *map(str, words)],
@@ -230,6 +230,12 @@ class Hospitals:
         errors = self.folder.glob("*/*/errors.txt")
         texts += [(path, path.read_text(errors="replace")[-3000:]) for path in errors]
         return "\n".join(f"== {path.relative_to(self.folder)}\n{text}" for path, text in texts)
+
+    def _found(self) -> None:
+        """The coordinator runs, and every hospital has joined and is admitted."""
+        self._coordinator()
+        for site in self.sites:
+            self._joined(site)
 
     def _coordinator(self) -> None:
         self.folder.mkdir(parents=True)
@@ -301,13 +307,13 @@ class Hospitals:
             _kill(folder)
 
 
-def _posed(log: Path, number: int) -> bool:
-    """Whether the server's log says that the queries of round `number` are posed."""
+def logged(log: Path, ending: str) -> bool:
+    """Whether a party's log, which may be written to, has an entry whose key ends like this."""
     if not log.exists():
         return False
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{log}?mode=ro", uri=True)) as read:
         rows = read.execute("SELECT key FROM entries").fetchall()
-        return any(str(key).endswith(f"/{number}/posed") for (key,) in rows)
+        return any(str(key).endswith(ending) for (key,) in rows)
     return False
 
 

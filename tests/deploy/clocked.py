@@ -1,0 +1,27 @@
+"""A hospital's supervisor with its own programs, of which the node gets more environment.
+
+python tests/deploy/clocked.py HOSPITAL ENVIRONMENT(JSON)
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.preparing import Whose
+from fedkd.deploy.starting import NODE, programs
+from fedkd.deploy.supervising import Supervisor
+
+
+def main() -> int:
+    hospital, more = Hospital(Path(sys.argv[1])), json.loads(sys.argv[2])
+    run = [
+        replace(it, environment={**it.environment, **more}) if it.name == NODE else it
+        for it in programs(hospital, Whose())
+    ]
+    return Supervisor(hospital.run, run).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""What a federation of real processes does when a part of it is killed, slow, cut off or wrong."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.deploy.federated import SEED, SITES, students, table
+from tests.deploy.federations import needs_nginx
+from tests.deploy.live import Live, admitted, named
+from tests.deploy.network_servers import federation as another_server
+from tests.deploy.services import until
+from tests.stories.hospitals import fedkd, logged, told
+
+pytestmark = [pytest.mark.deploy, needs_nginx]
+ROWS = {site: [row for row in table() if row["clinic"] == site] for site in SITES}
+OPEN = (f"seed={SEED}", "rounds=3")
+PRIVATE = {"name": "dp_training", "epsilon": 0.5, "steps": 5}
+TOO_LATE = 20.0
+"""Seconds that a site has to answer, where one is to miss them; a busy machine takes a few."""
+EAST, NORTH, WEST = SITES
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with Live(tmp_path_factory.mktemp("open") / "all", ROWS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def unbroken(live: Live) -> Path:
+    return live.run(*OPEN)
+
+
+def begun(live: Live, *overrides: str) -> "tuple[subprocess.Popen[bytes], Path]":
+    """A run whose first round is posed."""
+    process, out = live.begin(*overrides)
+    live.say_yes(out)
+    happened(process, out, "/1/posed")
+    return process, out
+
+
+def happened(process: "subprocess.Popen[bytes]", out: Path, ending: str) -> None:
+    """Waits until the server's log of a run has an entry whose key ends like this."""
+
+    def there() -> bool:
+        assert process.poll() is None, (out.parent.parent.parent / f"{out.name}.out").read_text()
+        return logged(out / "server" / "log.sqlite", ending)
+
+    until(there, 180.0, every=0.02)
+
+
+def open_round(out: Path) -> int:
+    """The round whose answers are waited for."""
+    number = 1
+    while logged(out / "server" / "log.sqlite", f"/{number + 1}/posed"):
+        number += 1
+    return number
+
+
+def consistent(live: Live, out: Path) -> None:
+    """Every log of a run verifies, and the server's consensus follows from the answers."""
+    assert "CONSISTENT" in fedkd("audit", "verify", out)
+    for folder in live.sites.values():
+        assert "CONSISTENT" in fedkd("audit", "verify", folder / "site" / "log.sqlite")
+
+
+def test_a_server_killed_between_rounds_and_in_one_goes_on_to_the_same_student(
+    live: Live, unbroken: Path
+) -> None:
+    process, out = begun(live, *OPEN)
+    happened(process, out, "/1/combined")
+    live.kill_server()
+    process.wait(60)
+    live.start_server()
+    live.connected(*SITES)
+    process, _ = live.begin(resume=out)
+    happened(process, out, "/3/posed")
+    live.kill_server()
+    process.wait(60)
+    assert not (out / "student.safetensors").exists()
+    live.start_server()
+    live.connected(*SITES)
+    live.run(resume=out)
+    assert students(out) == students(unbroken)
+    assert admitted(out) == admitted(unbroken)
+    for site in SITES:
+        assert [it["round"] for it in live.log(site).released(named(out))] == [1, 2, 3]
+    consistent(live, out)
+
+
+def test_a_site_slow_past_the_deadline_is_missed_and_heard_in_a_later_round(live: Live) -> None:
+    process, out = begun(live, "rounds=4", f"deadline={TOO_LATE}")
+    with live.frozen(NORTH):
+        missed = open_round(out)
+        happened(process, out, f"/{missed + 1}/posed")
+    live.ended(process, out)
+    took = admitted(out)
+    assert set(took[missed]) == {EAST, WEST}
+    assert NORTH in took[4]
+    assert len(took) == 4
+
+
+def test_a_site_cut_off_for_half_a_minute_is_back_in_the_same_run(live: Live) -> None:
+    process, out = begun(live, "rounds=4")
+    with live.frozen(NORTH):  # keeps the round open, so that there is one to come back to
+        missed = open_round(out)
+        live.lines[EAST].cut()
+        until(lambda: not live.is_connected(EAST), every=0.2)
+        time.sleep(30)
+        assert process.poll() is None
+        live.lines[EAST].mend()
+        live.connected(EAST)
+    live.ended(process, out)
+    took = admitted(out)
+    assert {NORTH, WEST} <= set(took[missed])
+    assert set(took[4]) == set(SITES)
+    assert live.process(EAST)["restarts"] == 0
+    consistent(live, out)
+
+
+def test_a_handshake_that_was_cut_short_is_tried_again(live: Live) -> None:
+    before = live.process(EAST)["pid"]
+    live.lines[EAST].deaden()
+    until(lambda: not live.is_connected(EAST), every=0.2)
+    assert told("site", "status", live.sites[EAST])["connected"] is not True
+    live.lines[EAST].mend()
+    live.connected(EAST)
+    assert live.process(EAST)["pid"] == before
+
+
+def test_a_certificate_of_somebody_else_ends_the_node_and_is_told(live: Live) -> None:
+    with (
+        another_server(trustme.CA(), host="127.0.0.1") as port,
+        live.lines[WEST].led_to(port),
+    ):
+        said = until(lambda: live.process(WEST)["said"])
+        assert "certificate there is not trusted" in said
+        assert not live.is_connected(WEST)
+        assert "certificate there" in fedkd("site", "status", live.sites[WEST])
+    live.connected(WEST)
+    assert live.process(WEST)["restarts"] > 0
+
+
+def test_a_node_whose_executor_died_is_started_again(live: Live) -> None:
+    node = live.process(WEST)["pid"]
+    (executor,) = children(node)
+    os.kill(executor, 9)
+    until(lambda: live.process(WEST)["pid"] not in (node, None))
+    assert "flower-superexec" in live.process(WEST)["said"]
+    live.connected(WEST)
+
+
+def children(parent: int) -> list[int]:
+    return [int(it) for it in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+CLOCK = Path(__file__).with_name("clock.c")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler to shift a clock with")
+def test_a_wrong_clock_is_told_in_words_and_waited_for(live: Live, tmp_path: Path) -> None:
+    shim, shift = tmp_path / "clock.so", tmp_path / "seconds"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, CLOCK, "-ldl"], check=True)
+    shift.write_text("60\n")
+    live.stop(EAST)
+    live.start(EAST, node={"LD_PRELOAD": str(shim), "FEDKD_TEST_CLOCK": str(shift)})
+    try:
+        said = until(lambda: live.process(EAST).get("said"))
+        assert re.search(r"clock is (59|60|61) s ahead of the coordinator's", said)
+        assert "time server" in said
+        status = fedkd("site", "status", live.sites[EAST])
+        assert said in status
+        assert not live.is_connected(EAST)
+        shift.write_text("0\n")
+        live.connected(EAST)
+        shift.write_text("-900\n")  # while it is connected
+        until(lambda: " s behind the coord" in live.process(EAST)["said"])
+        assert not live.is_connected(EAST)
+    finally:
+        live.stop(EAST)
+        live.start(EAST)
+    live.connected(EAST)
+
+
+def test_a_site_killed_in_a_round_comes_back_in_the_run_and_pays_once(tmp_path: Path) -> None:
+    keys = {"epsilon": 1.0, "mechanisms": ["dp_training"]}
+    with Live(tmp_path / "all", ROWS, mechanism=PRIVATE, **keys) as live:
+        process, out = begun(live, "mechanism=dp_training", "rounds=4")
+        run = named(out)
+        with live.frozen(NORTH):
+            missed = open_round(out)
+            log = live.sites[EAST] / "site" / "log.sqlite"
+            until(lambda: logged(log, f"{run}/{missed}/release"), every=0.02)
+            live.kill_site(EAST)
+            live.start(EAST)
+            live.connected(EAST)  # not before the connection of before has lapsed
+        live.ended(process, out)
+        took = admitted(out)
+        assert {NORTH, WEST} <= set(took[missed])
+        assert set(took[4]) == set(SITES)
+        for site in SITES:
+            assert live.log(site).charged(run) == [f"{run}/train/charge"]
+            rounds = [it["round"] for it in live.log(site).released(run)]
+            assert len(rounds) == len(set(rounds))
+        consistent(live, out)
