@@ -45,6 +45,9 @@ from fedkd.wire import (
 )
 
 MOST_PROPOSALS: Final = 100
+MOST_UNASKED: Final = 300
+"""Letters within a day, about runs that nobody here agreed to, of which something is kept."""
+DAY_SECONDS: Final = 86_400.0
 _LOG = logging.getLogger("fedkd.service")
 BY_POLICY: Final = "policy in site.yaml"
 """Who decides where a person's word is not asked for."""
@@ -191,7 +194,9 @@ class Shelf:
             return False
         with site.log(site.settings().name) as log:
             decision = decided(log, proposal.about)
-        return decision is not None and decision.ruling is not Ruling.DECLINED
+        if decision is None or decision.by == BY_POLICY:  # nobody was asked
+            return False
+        return decision.ruling is not Ruling.DECLINED
 
 
 def folder_of(hospital: Hospital, proposal: AnyProposal) -> SiteFolder:
@@ -245,13 +250,35 @@ def agreed_settings(
     return agreed, proposal.asked["seed"]
 
 
+class _Daily:
+    """How often something happened since a day began, which lasts 24 hours."""
+
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+        self.most, self._clock = most, clock
+        self._since, self._count = clock(), 0
+
+    def counted(self) -> int:
+        """The count with one more."""
+        if not 0 <= self._clock() - self._since < DAY_SECONDS:
+            self._since, self._count = self._clock(), 0
+        self._count += 1
+        return self._count
+
+
 class Desk:
     """Where every letter to a hospital ends up: an answer, a ruling, or a refusal goes back."""
 
-    def __init__(self, hospital: Path, build: Build, clock: Callable[[], float] = time) -> None:
+    def __init__(
+        self,
+        hospital: Path,
+        build: Build,
+        clock: Callable[[], float] = time,
+        most: int = MOST_UNASKED,
+    ) -> None:
         self.hospital = Hospital(hospital)
         self._shelf = Shelf(self.hospital)
         self._build, self._clock = build, clock
+        self._unasked = _Daily(most, clock)
 
     def handle(self, letter: bytes) -> bytes:
         """What leaves in reply to `letter`; never raises, never an exception's text."""
@@ -353,6 +380,8 @@ class Desk:
         site = folder_of(self.hospital, proposal)
         if not _is_founded(site):
             return encode(Refusal(self.hospital.name, message.run, 0, Reason.NOT_CONFIGURED))
+        if not self._shelf.path(proposal.digest).exists() and self._is_flooded():
+            return self._untold(Reason.NOT_ACCEPTED)
         self._shelf.keep(proposal, message.signature)
         name = site.settings().name
         with site.turn(), site.log(name) as log:
@@ -381,6 +410,8 @@ class Desk:
 
     def _by_nobody(self, letter: bytes, reason: Reason, why: str) -> bytes:
         """The refusal of what nobody here agreed to, logged where there is a log."""
+        if self._is_flooded():
+            return self._untold(reason)
         sites = [SiteFolder(self.hospital.site), SiteFolder(self.hospital.rehearsal)]
         founded = next((site for site in sites if _is_founded(site)), None)
         if founded is None:
@@ -392,6 +423,20 @@ class Desk:
             raise Refused(reason, why)
 
         return Participant(founded, self._build, self._clock, expect=expect).answer(letter)
+
+    def _is_flooded(self) -> bool:
+        """Counts one more letter that nobody here asked for; whether there are too many."""
+        count, most = self._unasked.counted(), self._unasked.most
+        if count == most + 1:
+            self._note(
+                f"more than {most} letters within a day about runs that nobody here agreed to: "
+                "of the others nothing is kept until the day is over; ask the coordinator"
+            )
+        return count > most
+
+    def _untold(self, reason: Reason) -> bytes:
+        """A refusal that leaves no trace: the same bytes for every run, so that nothing grows."""
+        return encode(Refusal(self.hospital.name, UNKNOWN, 0, reason))
 
     def _note(self, text: str) -> None:
         """What went wrong, for the people at this site: it stays in this folder."""

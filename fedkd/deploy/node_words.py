@@ -20,29 +20,16 @@ _TLS: Final = {
         "coordinator (fedkd server rotate)"
     ),
     "certificate_verify_failed": (
-        "what answers at the coordinator's address is known by another authority than the "
-        "federation's: somebody on the way opens the connection, the federation was made anew, or "
+        "the certificate there is not trusted: it is by another authority than the federation's. "
+        "Somebody on the way opens the connection, the federation was made anew, or "
         "ca.crt here is not the invitation's. Nothing was sent; telephone the coordinator"
     ),
     "wrong_version_number": (
         "what answers at the coordinator's address speaks no TLS: nothing was sent. Compare host "
         "and port with the coordinator"
     ),
-    "ssl/tls handshake error": "the TLS handshake with the coordinator failed: nothing was sent",
 }
 """What OpenSSL says, in lower case, the special before the general; and what it means here."""
-
-
-_GRACEFUL: Final = "SuperNode terminated gracefully"
-MEANWHILE: Final = (
-    "the node was told to end, or the coordinator takes its key no longer (401): revoked, or this "
-    f"machine's clock is wrong ({_CHECK})"
-)
-
-
-def refused_meanwhile(tail: str) -> str | None:
-    """What to say of a connected node that ended itself, as Flower's does when it is refused."""
-    return MEANWHILE if _GRACEFUL in tail else None
 
 
 def untrusted(tail: str) -> str | None:

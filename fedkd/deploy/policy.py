@@ -239,7 +239,11 @@ class Guard:
             )
 
     def _expect_few(self, question: Question, log: Log, now: datetime) -> None:
-        """Of a run, and of a day in UTC; an answer that left before is given again."""
+        """Of a run, and of a day in UTC; an answer that left before is given again.
+
+        What a person read would leave is an upper bound, too: a round that is asked again, about
+        another lesson or fewer queries, is another question, and its rows count.
+        """
         if log.entry(f"{question.key}/release") is not None:
             return
         policy, today = self.policy, now.strftime("%Y-%m-%d")
@@ -248,6 +252,9 @@ class Guard:
             if entry.said is not None:
                 a_run += entry.said["items"] * (entry.said["run"] == question.run)
                 a_day += entry.said["items"] * entry.at.startswith(today)
+        asked, rows = self.proposal.asked, self.proposal.would_leave["rows"]
+        if a_run > min(rows, asked["rounds"] * asked["size"]):
+            raise Refused(Reason.OUTSIDE_POLICY, f"the rows: {a_run}, other than approved")
         for span, count, most in (
             ("run", a_run, policy.most_queries_a_run),
             ("day", a_day, policy.most_queries_a_day),

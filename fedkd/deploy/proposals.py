@@ -18,6 +18,7 @@ from fedkd.wire.fields import RUN
 FORMAT: Final = 1
 KIND: Final = "proposal"
 MOST_BYTES: Final = 1 << 20
+_MOST_TEXT: Final = 200
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 _ASKED: Final = {
     "rounds": int,
@@ -197,3 +198,10 @@ def typed(value: Any, kind: Any, name: str, where: str) -> None:
     """`BadInput` unless `value` is of a type; a truth is no number."""
     if (isinstance(value, bool) and kind is not bool) or not isinstance(value, kind):
         raise BadInput(f"{value!r} as {name} in {where}", f"a value of type {kind}")
+    if isinstance(value, str) and not _is_plain(value):
+        raise BadInput(f"{value[:_MOST_TEXT]!r} as {name} in {where}", "a text, short and plain")
+
+
+def _is_plain(text: str) -> bool:
+    """A person reads it in a line: single spaces, so that nothing of it looks like another line."""
+    return 0 < len(text) <= _MOST_TEXT and text.isprintable() and text.split() == text.split(" ")

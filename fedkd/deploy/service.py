@@ -31,6 +31,8 @@ from fedkd.deploy.socket import BadFrame, Frame, Kind, Told, Why, listening, rec
 from fedkd.knowledge.bad_input import BadInput, OtherFormat
 
 MOST_CONNECTIONS: Final = 8
+SMALL_BYTES: Final = 16 << 20
+"""Of larger letters one at a time is held in memory, however many connections there are."""
 IDLE_SECONDS: Final = 60.0
 """How long a connection may say nothing before it has sent a whole request."""
 _LINGER_SECONDS: Final = 0.5
@@ -72,7 +74,9 @@ class Service:
         self._tell = tell
         self._figures = figures
         self._turns: queue.SimpleQueue[_Turn | Told | None] = queue.SimpleQueue()
+        self._pending = set[Told]()
         self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._large = threading.Semaphore()
         self._stopping = threading.Event()
         self._standing: dict[str, Any] = {
             "pid": os.getpid(),
@@ -130,6 +134,7 @@ class Service:
             return Frame(Kind.REFUSED, Why.FAILED.encode())
 
     def _remember(self, told: Told) -> None:
+        self._pending.discard(told)
         _LOG.warning(Line(f"the letterbox refused: {told}", refused=str(told)))
         try:
             self._tell(told)
@@ -163,11 +168,23 @@ class Service:
             self._free.release()
 
     def _next(self, connection: socket.socket) -> Frame | None:
+        held = []
+
+        def has_room(size: int) -> bool:
+            if size <= SMALL_BYTES:
+                return True
+            if self._large.acquire(blocking=False):
+                held.append(size)
+            return bool(held)
+
         try:
-            frame = receive(connection)
+            frame = receive(connection, has_room)
+            return None if frame is None else self._reply(frame)
         except BadFrame as error:
             return Frame(Kind.REFUSED, error.why.encode())
-        return None if frame is None else self._reply(frame)
+        finally:
+            if held:
+                self._large.release()
 
     def _reply(self, frame: Frame) -> Frame:
         if frame.kind in (Kind.STATUS, Kind.FIGURES):
@@ -177,7 +194,9 @@ class Service:
                 told = Told(frame.body.decode())
             except ValueError:
                 return Frame(Kind.REFUSED, Why.MALFORMED.encode())
-            self._turns.put(told)
+            if told not in self._pending:  # told a million times, it waits once
+                self._pending.add(told)
+                self._turns.put(told)
             return Frame(Kind.HEARD)
         if frame.kind is not Kind.ANSWER:
             return Frame(Kind.REFUSED, Why.UNKNOWN_REQUEST.encode())

@@ -7,7 +7,7 @@ anything else is not answered any more on that connection.
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -93,11 +93,13 @@ REQUESTS: Final = frozenset({Kind.ANSWER, Kind.STATUS, Kind.TELL, Kind.FIGURES})
 _LARGE: Final = frozenset({Kind.ANSWER, Kind.ANSWERED})
 
 
-def receive(connection: socket.socket) -> Frame | None:
+def receive(
+    connection: socket.socket, has_room: Callable[[int], bool] = lambda size: True
+) -> Frame | None:
     """The next frame; None where the other side ended the connection before one began.
 
-    `BadFrame` for anything else than a frame of a known kind and an allowed size, before its body
-    is read. Memory grows with what arrives, never with what was announced.
+    `BadFrame` for anything else than a frame of a known kind and an allowed size, for which there
+    is room, before its body is read. Memory grows with what arrives, never with what was announced.
     """
     first = connection.recv(1)
     if not first:
@@ -112,6 +114,8 @@ def receive(connection: socket.socket) -> Frame | None:
     size = int.from_bytes(head[-8:], "big")
     if size > (MOST_LETTER_BYTES if kind in _LARGE else MOST_OTHER_BYTES):
         raise BadFrame(Why.TOO_LARGE)
+    if not has_room(size):
+        raise BadFrame(Why.TOO_MANY)
     return Frame(kind, _exactly(connection, size))
 
 

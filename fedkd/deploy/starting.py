@@ -14,7 +14,7 @@ from typing import Any, Final
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.knock import KNOCK, SETTINGS
 from fedkd.deploy.lines import TEXT
-from fedkd.deploy.node_words import refused_meanwhile, untrusted
+from fedkd.deploy.node_words import untrusted
 from fedkd.deploy.others_files import opened_to_append, read_end
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHIMS
@@ -183,13 +183,11 @@ def explain_node(tail: str) -> tuple[str, float]:
         return said, NODE_RETRY_SECONDS if kind == REFUSED else 0.0
     codes = _EXIT.findall(tail)
     if not codes:
-        why = refused_meanwhile(tail)
-        return _last_line(tail) if why is None else (why, 0.0)
+        return _last_line(tail)
     if codes[-1] == "305":
         return (
             "the coordinator does not let this node in (305): it is not admitted yet, was "
-            "revoked, or the time since it last ended is too short; this machine's clock may be "
-            "wrong, too (fedkd site check --network HOSPITAL/invitation.json tells)",
+            "revoked, or the time since it last ended is too short",
             NODE_RETRY_SECONDS,
         )
     return f"Flower's exit code {codes[-1]}", 0.0

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkd.audit import SERVER
 from fedkd.deploy import letterbox
-from fedkd.deploy.consent import Desk
+from fedkd.deploy.consent import Desk, Shelf
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.service import Service
 from fedkd.deploy.socket import listening
@@ -80,6 +81,7 @@ LIES: dict[str, Callable[[Answer], bytes]] = {
     "the first round's": encode,  # see Liar
     "surely wrong": lambda it: probs(it, surely_wrong),
     "an envelope of junk": encode,  # see Liar
+    "ahead of the server": encode,  # see Liar
 }
 """By round, from the first on."""
 
@@ -89,6 +91,11 @@ class Liar:
 
     def __init__(self, desk: Desk) -> None:
         self._desk, self._first = desk, b""
+
+    def _server(self) -> str:
+        """What the server's log is called."""
+        vkey: str = Shelf(self._desk.hospital).all()[-1].parties[SERVER]["vkey"]
+        return vkey.split("+", maxsplit=1)[0]
 
     def handle(self, letter: bytes) -> bytes:
         reply = self._desk.handle(letter)
@@ -106,6 +113,8 @@ class Liar:
         if lie == "an envelope of junk":
             junk = "mallory\n999999999\n" + "A" * 60 + "\n\n— mallory " + "B" * 90 + "\n"
             envelope = Envelope((junk,) * 64, (junk,) * 64, (2**53 - 1,) * 64, (("x", 9),) * 64)
+        if lie == "ahead of the server":  # as if it had cosigned more than the server's log has
+            envelope = Envelope(stands=((self._server(), 10**9),))
         return (cover(envelope) if envelope else b"") + said
 
 

@@ -173,9 +173,7 @@ class Live(Hospitals):
     def say_yes(self, out: Path, *sites: str, seconds: float = SECONDS) -> None:
         """At each hospital a person approves the run once its proposal is there."""
         until((out / "proposal.json").exists, seconds)
-        digest = Digest(
-            f"sha256:{hashlib.sha256((out / 'proposal.json').read_bytes()).hexdigest()}"
-        )
+        digest = digest_of_bytes((out / "proposal.json").read_bytes())
         for site in sites or self.sites:
             hospital = Hospital(self.sites[site])
             until(Shelf(hospital).path(digest).exists, seconds)

@@ -3,12 +3,26 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fedkd.audit import Log
 from fedkd.cli.app import run as fedkd
-from fedkd.deploy.consent import decided
-from fedkd.wire import Ruling
+from fedkd.cli.deployed import DeployedRun
+from fedkd.deploy.consent import Desk, Shelf, decided
+from fedkd.deploy.hospital import Hospital
+from fedkd.wire import (
+    UNKNOWN,
+    Considered,
+    Message,
+    Proposal,
+    Reason,
+    Refusal,
+    RollCall,
+    Ruling,
+    decode,
+    encode,
+)
 from tests.deploy.federated import Federated, taken_in
 
 
@@ -125,3 +139,49 @@ def test_a_server_says_no_to_what_is_a_hospitals_to_decide(
     assert fedkd(["run", "--federation", folder]) == 2
     assert "no SuperLink that answers" in capsys.readouterr().err
     assert fedkd(["run", "rehearsal=maybe", "--federation", folder]) == 2
+
+
+def kept(hospital: Hospital) -> int:
+    """Bytes of all that lies at a hospital."""
+    return sum(path.stat().st_size for path in hospital.folder.rglob("*") if path.is_file())
+
+
+def test_a_server_that_floods_a_site_with_runs_fills_no_disk(federated: Federated) -> None:
+    hospital = federated.hospitals["east"]
+    now = [2e9]
+    desk = Desk(hospital.folder, federated.build, lambda: now[0], most=4)
+
+    def called(number: int) -> Refusal:
+        said = decode(desk.handle(encode(RollCall(f"run-{number}"))), 1 << 16)
+        assert isinstance(said, Refusal)
+        return said
+
+    assert [called(it).run for it in range(4)] == ["run-0", "run-1", "run-2", "run-3"]
+    beyond = called(4)
+    assert (beyond.reason, beyond.run) == (Reason.NOT_APPROVED, UNKNOWN)
+    before = kept(hospital)
+    assert {called(it) for it in range(5, 40)} == {beyond}
+    assert kept(hospital) == before
+    assert (hospital.folder / "errors.txt").read_text().count("more than 4 letters") == 1
+    now[0] += 86_400
+    assert called(50).run == "run-50"
+
+
+def test_new_proposals_of_a_flood_are_not_kept_and_known_ones_are_ruled_on(
+    federated: Federated,
+) -> None:
+    hospital = federated.hospitals["east"]
+    desk = Desk(hospital.folder, federated.build, most=1)
+    first, second = (federated.proposed(f"seed={seed}") for seed in (1, 2))
+
+    def ruled(run: DeployedRun) -> Message:
+        body, signature = run.paper()
+        letter = Proposal(run.id, np.frombuffer(body, np.uint8), signature)
+        return decode(desk.handle(encode(letter)), 1 << 16)
+
+    assert isinstance(ruled(first), Considered)
+    refused = ruled(second)
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.NOT_ACCEPTED
+    assert [it.run for it in Shelf(hospital).all()] == [first.id]
+    assert isinstance(ruled(first), Considered)

@@ -174,7 +174,7 @@ def test_a_site_that_holds_another_authority_sends_nothing(
     asked = requests(server)
     with node(hospital):
         said = until(lambda: reads(hospital))
-        assert "known by another authority than the federation's" in said
+        assert "by another authority than the federation's" in said
         assert "Nothing was sent" in said
     assert requests(server) == asked
 
@@ -225,9 +225,8 @@ def test_a_stolen_key_is_cut_off_where_it_is_connected_and_stays_out(
         said = told("server", "revoke", "finchley", "--dir", server.folder, "--reason", "stolen")
         assert said["superlink_told"] is True
         first = until(lambda: reads(hospital), 20)  # at its next call, every half second
-        assert "takes its key no longer (401): revoked" in first
-        until(lambda: "305" in reads(hospital), 40)
-        assert "was revoked" in reads(hospital)
+        assert "knows its key no longer: it was revoked" in first
+        assert connection(server, "finchley") != "online"
     assert "finchley" not in {member.site for member in roster_of(server).admitted()}
     assert fedkd("server", "admit", next(hospital.folder.glob("*.enrolment")), "--dir",
                  server.folder, "--yes").returncode != 0  # fmt: skip

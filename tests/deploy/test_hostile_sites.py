@@ -158,6 +158,7 @@ WHY = {
     "enormous": "found more than the",
     "in another's name": "an answer for another site",
     "the first round's": "an answer for another round",
+    "ahead of the server": "it says that it cosigned more of the server's log than there is",
 }
 
 

@@ -1,6 +1,7 @@
 """A letterbox whose user is an attacker's: what it puts into its folder, says, and may read."""
 
 import fcntl
+import json
 import os
 import signal
 import stat
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +19,14 @@ import pytest
 from fedkd.cli.app import run as fedkd
 from fedkd.deploy.consent import Desk
 from fedkd.deploy.hospital import Hospital, write_private
+from fedkd.deploy.letterbox import allow
 from fedkd.deploy.preparing import Whose, prepare_letterbox
 from fedkd.deploy.starting import reached
 from fedkd.deploy.supervising import Program, Supervisor, state_of, supervisor_of
 from fedkd.federation.building import Workshop
 from fedkd.knowledge import BadInput
 from tests.deploy.federations import coordinator, enrolled
+from tests.deploy.test_founding import AMERICAN, Made
 
 KEPT = "records of patient 4711\n"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -170,6 +173,63 @@ def test_records_that_the_letterboxs_user_may_read_let_nothing_start(
     hospital.expect_private(group)
     path.chmod(0o600)
     hospital.expect_private(group)
+
+
+def seen_by(user: int, folder: Path, names: Sequence[str]) -> dict[str, set[str]]:
+    """What of `names` in `folder` somebody may read and write, found out with that user's rights.
+
+    A folder that cannot be listed hides nothing: its names can be guessed.
+    """
+    out, into = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+            ways = {"read": os.R_OK, "written": os.W_OK}
+            found = {
+                kind: [name for name in names if os.access(folder / name, way)]
+                for kind, way in ways.items()
+            }
+            with os.fdopen(into, "w") as pipe:
+                json.dump(found, pipe)
+        finally:
+            os._exit(0)
+    os.close(into)
+    with os.fdopen(out) as pipe:
+        told = json.load(pipe)
+    os.waitpid(pid, 0)
+    return {kind: set(names) for kind, names in told.items()}
+
+
+NOBODY = 65534
+SHIMS = ("flower-superexec", "flwr-agentapp", "flwr-clientapp", "flwr-connector", "flwr-model",
+         "flwr-serverapp", "flwr-simulation")  # fmt: skip
+READ = {"letterbox/approved", "letterbox/ca.crt", "letterbox/letterbox.json", "letterbox/node.key",
+        "letterbox/refusals.log", *(f"letterbox/shims/{name}" for name in SHIMS)}  # fmt: skip
+
+
+@needs_root
+def test_a_letterboxs_user_reads_and_writes_what_it_needs_and_nothing_else(outside: Path) -> None:
+    """Seen with that user's rights, over every file of a founded hospital that was started once."""
+    made = Made(outside)
+    made.found(made.typed(AMERICAN, mechanism="none"))
+    hospital = made.hospital
+    for path in (hospital.site_yaml, hospital.folder / "records.csv"):
+        path.chmod(0o600)
+    (hospital.run / "state.json").unlink(missing_ok=True)
+    prepare_letterbox(hospital, Whose(NOBODY, NOBODY))
+    supervised(hospital.run, hospital.run / "service.log")
+    Desk(hospital.folder, Workshop()).handle(b"no letter")
+    allow(hospital.letterbox, "ab" * 32)
+    hospital.expect_private(NOBODY)
+    every = [str(it.relative_to(hospital.folder)) for it in hospital.folder.rglob("*")]
+    assert {"site/train.npz", "site/log.sqlite", "records.csv", "run/state.json"} <= set(every)
+    found = seen_by(NOBODY, hospital.folder, every)
+    assert {it for it in found["read"] if not (hospital.folder / it).is_dir()} == READ
+    writable = {"letterbox/home", "letterbox/logs", "letterbox/outbox", "letterbox/refusals.log"}
+    assert found["written"] == writable
 
 
 def test_what_went_wrong_is_readable_by_its_owner_alone(hospital: Hospital) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from fedkd.audit import Log
 from fedkd.cli.deployed import DeployedRun
-from fedkd.deploy.consent import MOST_PROPOSALS, Desk, Shelf
+from fedkd.deploy.consent import BY_POLICY, MOST_PROPOSALS, Desk, Shelf, decide
 from fedkd.deploy.policy import Policy
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.participant import Refused
@@ -147,6 +147,27 @@ def test_a_question_outside_what_was_approved_is_refused(
     federated, run = approved
     ask, why = OUTSIDE[name]
     expect_refused(federated, ask(run), Reason.OUTSIDE_POLICY, why)
+
+
+def test_a_round_asked_again_in_other_words_gets_no_more_rows_than_were_approved(
+    approved: tuple[Federated, DeployedRun],
+) -> None:
+    """Two rounds of 30 rows were agreed on: not a third answer, whatever it is called."""
+    federated, run = approved
+    assert isinstance(said(federated, question(run)), Answer)
+    assert isinstance(said(federated, question(run, fewer(run, 29))), Answer)
+    asked = question(run, fewer(run, 28))
+    refused = said(federated, asked)
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.OUTSIDE_POLICY
+    assert isinstance(said(federated, question(run)), Answer)  # what left before is given again
+    errors = (federated.hospitals["east"].site / "errors.txt").read_text()
+    assert "the rows: 87, other than approved" in errors
+
+
+def fewer(run: DeployedRun, count: int) -> QuerySet:
+    generator = run.rules().generator
+    return generator.pose(generator.init(run.terms().seed), None, count)[1]
 
 
 POLICIES: dict[str, tuple[Mapping[str, Any], str]] = {
@@ -290,6 +311,25 @@ CHANGED: dict[str, Callable[[RunProposal], RunProposal]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "said_to_be",
+    ["fedkd" + " " * 60 + "cost        at most epsilon 0.01", "fedkd \x1b[8m", "f" * 201, " "],
+    ids=["another line", "an escape", "too long", "nothing"],
+)
+def test_a_proposals_words_cannot_be_taken_for_another_line(
+    federated: Federated, said_to_be: str
+) -> None:
+    """What a person reads before a yes is the paper's: its texts are short, and plain."""
+    proposal = federated.proposed().proposal()
+    for changes in (
+        {"software": said_to_be},
+        {"asked": {**proposal.asked, "aggregate": said_to_be}},
+        {"query": {**proposal.query, "generator": said_to_be}},
+    ):
+        with pytest.raises(BadInput, match="short and plain"):
+            replace(proposal, **changes)
+
+
 @pytest.mark.parametrize("how", CHANGED)
 def test_a_proposal_that_does_not_fit_is_declined(federated: Federated, how: str) -> None:
     reply = propose(federated, CHANGED[how](federated.proposed().proposal()))
@@ -332,6 +372,19 @@ def test_old_proposals_make_room_and_agreed_ones_stay(
     kept = list(federated.hospitals["east"].proposals.glob("*.json"))
     assert len(kept) <= MOST_PROPOSALS
     assert shelf.read(run.proposal().digest) == run.proposal()
+
+
+def test_rehearsals_that_nobody_was_asked_about_make_room(federated: Federated) -> None:
+    """A coordinator that rehearses a hundred times can still propose a run."""
+    run = federated.proposed(rehearsal=True)
+    with Log(federated.hospitals["east"].rehearsal / "log.sqlite", "east") as log:
+        for number in range(MOST_PROPOSALS):
+            other = replace(run.proposal(), run=f"rehearsal-{number}")
+            Shelf(federated.hospitals["east"]).keep(other, other.signed(federated.server.key()))
+            decide(log, other, Ruling.REHEARSING, by=BY_POLICY)
+    reply = propose(federated, federated.proposed().proposal())
+    assert isinstance(reply, Considered)
+    assert reply.ruling is Ruling.PENDING
 
 
 @pytest.mark.parametrize(

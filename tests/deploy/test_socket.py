@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedkd.deploy.service import MOST_CONNECTIONS, Service
+from fedkd.deploy.service import MOST_CONNECTIONS, SMALL_BYTES, Service
 from fedkd.deploy.socket import (
     HEAD_BYTES,
     MAGIC,
@@ -190,6 +190,39 @@ def test_what_a_letterbox_refused_is_remembered(service: Running) -> None:
     reply = request(service.path, Frame(Kind.TELL, Told.AGENTAPP.encode()), 5)
     assert reply == Frame(Kind.HEARD)
     _until(lambda: service.told == [Told.AGENTAPP])
+
+
+def test_what_is_told_a_thousand_times_during_a_turn_waits_once(service: Running) -> None:
+    service.desk.wait.clear()
+    asking = threading.Thread(target=service.ask, args=(b"x",))
+    asking.start()
+    _until(lambda: service.desk.at_once == 1)
+    with connected(service.path) as connection:
+        for _ in range(1000):
+            send(connection, Frame(Kind.TELL, Told.BUNDLE.encode()))
+            assert receive(connection) == Frame(Kind.HEARD)
+    service.desk.wait.set()
+    asking.join(10)
+    service.ask(b"after")
+    assert service.told == [Told.BUNDLE]
+    request(service.path, Frame(Kind.TELL, Told.BUNDLE.encode()), 5)
+    _until(lambda: service.told == [Told.BUNDLE] * 2)  # told later, it is heard again
+
+
+def test_one_large_letter_at_a_time_is_taken_into_memory(service: Running) -> None:
+    large = MAGIC + bytes([Kind.ANSWER]) + (SMALL_BYTES + 1).to_bytes(8, "big")
+    with connected(service.path) as first, connected(service.path) as second:
+        second.settimeout(5)
+        first.sendall(large + b"x")
+        time.sleep(0.2)
+        second.sendall(large + b"x")
+        assert receive(second) == Frame(Kind.REFUSED, b"too_many")
+        assert service.ask(b"small").kind is Kind.ANSWERED
+        first.sendall(bytes(SMALL_BYTES))
+        answer = receive(first)
+        assert answer is not None
+        assert answer.kind is Kind.ANSWERED
+    assert service.ask(bytes(SMALL_BYTES + 1)).kind is Kind.ANSWERED
 
 
 def test_nobody_at_the_socket_is_said_so(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ MOST_REPLY_BYTES = 1 << 30
 POLL_SECONDS = 0.1
 PROPOSAL_SECONDS = 30.0
 """How long one asking for a ruling waits for replies."""
+AGAIN_SECONDS = 0.5
+"""Before a proposal is asked about the second time; twice as long each time after."""
 MOST_CALLS = 4
 UNREADABLE = "a reply that cannot be read"
 RULED = (
@@ -105,8 +107,9 @@ class GridAsk:
     ) -> dict[str, str]:
         """How each member, or each of `sites`, rules on what a signed paper proposes for a run.
 
-        Asks again until all have ruled, or `wait_s` seconds are over: a `Ruling`, or what went
-        wrong. `told` hears of all rulings after each asking.
+        Asks again, soon at first and then every `every_s` seconds, until all have ruled or
+        `wait_s` seconds are over: a `Ruling`, or what went wrong. `told` hears of all rulings
+        after each asking.
         """
         members = {
             node: site
@@ -116,6 +119,7 @@ class GridAsk:
         rulings = dict.fromkeys(members.values(), GONE)
         question = encode(Proposal(run, np.frombuffer(paper, np.uint8), signature))
         digest, until = digest_of_bytes(paper), time.monotonic() + wait_s
+        pause = min(AGAIN_SECONDS, every_s)
         while True:
             open_ones = {
                 node: question
@@ -130,7 +134,8 @@ class GridAsk:
             told(rulings)
             if all(ruling in RULED for ruling in rulings.values()) or time.monotonic() >= until:
                 return rulings
-            time.sleep(min(every_s, max(0.0, until - time.monotonic())))
+            time.sleep(min(pause, max(0.0, until - time.monotonic())))
+            pause = min(2 * pause, every_s)
 
     def _nodes(self, roster: Sequence[str]) -> list[int]:
         """The nodes that are connected, and may speak for a site of the roster."""

@@ -31,7 +31,7 @@ LEAST_HEARTBEAT, MOST_HEARTBEAT = 10.0, 300.0
 """What the SuperLink takes begins at 10; a node that is silent for two of them is offline."""
 ENDS, REFUSED = "fedkd: the node ends: ", "fedkd: the node is refused: "
 LAST_WORDS = re.compile(f"^({ENDS}|{REFUSED})(.+)$", re.MULTILINE)
-_UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
+_UNTRUSTED, _NO_TLS = "CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"
 _MOST_AHEAD, _MOST_BEHIND = 4.0, 300.0
 """Seconds; Flower takes 5 and 305 (superlink/routers/fleet/node_auth.py)."""
 
@@ -65,15 +65,18 @@ class Trouble:
         """The response to a call; an error of the line is one that Flower tries again.
 
         Flower gives up where an error's text has "ssl" in it, as that of a handshake has which was
-        cut short. Only a certificate that is not trusted, or no TLS at all, is a reason to.
+        cut short. Only a certificate that is not trusted is a reason to, or no TLS at all.
         """
         import httpx
 
         try:
             response = call()
         except httpx.TransportError as error:
-            if any(mark in str(error) for mark in _UNTRUSTED):
-                self._refused = f"what answers there is not trusted: {str(error)[:200]}"
+            if _UNTRUSTED in str(error):
+                self._refused = f"the certificate there is not trusted: {str(error)[:200]}"
+                raise
+            if _NO_TLS in str(error):
+                self._refused = f"what answers there speaks no TLS: {str(error)[:200]}"
                 raise
             raise type(error)(f"the line was cut ({type(error).__name__})") from None
         self._refused = ""

@@ -1,0 +1,119 @@
+"""What Flower's node is told to try again, what it ends for, and what its last line says."""
+
+from email.utils import formatdate
+
+import httpx
+import pytest
+
+from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.starting import NODE_RETRY_SECONDS, explain_node, reached
+from fedkd.federation.flower.node import (
+    HEARTBEAT_VARIABLE,
+    POLL_VARIABLE,
+    Trouble,
+    heartbeat_seconds,
+    poll_seconds,
+)
+
+NOW = 1_800_000_000.0
+UNTRUSTED = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed"
+
+
+def failing(error: Exception):
+    def call():
+        raise error
+
+    return call
+
+
+def answered(status: int, ahead: float = 0.0):
+    """A response that is sent at NOW by a clock which this one is `ahead` of."""
+    headers = {"date": formatdate(NOW - ahead, usegmt=True)}
+    return lambda: httpx.Response(status, headers=headers)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF (_ssl.c:1006)"),
+        httpx.ConnectTimeout("_ssl.c:989: The handshake operation timed out"),
+        httpx.ReadError("[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]"),
+    ],
+)
+def test_no_line_that_was_cut_reads_like_a_certificate(error: httpx.TransportError) -> None:
+    """Flower gives up by these three words (flwr 1.41, supercore/retry/http_retry.py)."""
+    trouble = Trouble()
+    with pytest.raises(type(error)) as raised:
+        trouble.watched(failing(error))
+    assert not any(word in str(raised.value).lower() for word in ("certificate", "ssl", "tls"))
+    assert trouble.last_words() == ""
+
+
+def test_a_certificate_that_is_not_trusted_is_the_last_word_until_a_call_goes_well() -> None:
+    trouble = Trouble()
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE"):
+        trouble.watched(failing(httpx.ConnectError(UNTRUSTED)))
+    said, wait = explain_node(f"before\n{trouble.last_words()}\n")
+    assert "not trusted" in said
+    assert wait == NODE_RETRY_SECONDS
+    trouble.watched(answered(200))
+    assert trouble.last_words() == ""
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [
+        (60, "60 s ahead of the coordinator's"),
+        (6, "6 s ahead of"),
+        (-400, "400 s behind the coordinator's"),
+        (0, "revoked"),
+        (-200, "revoked"),
+    ],
+)
+def test_a_refused_call_is_a_clock_or_a_key(ahead: float, words: str) -> None:
+    trouble = Trouble(lambda: NOW + 0.5)
+    trouble.watched(answered(401, ahead))
+    said, wait = explain_node(trouble.last_words())
+    assert words in said
+    assert wait == NODE_RETRY_SECONDS
+
+
+def test_a_refusal_without_a_time_blames_no_clock() -> None:
+    trouble = Trouble(lambda: NOW)
+    trouble.watched(lambda: httpx.Response(401))
+    assert "clock" not in trouble.last_words()
+
+
+def test_a_node_that_is_refused_ends_for_that_reason_alone() -> None:
+    trouble = Trouble(lambda: NOW)
+    assert trouble.ends("a thread ended")
+    assert explain_node(trouble.last_words()) == ("a thread ended", 0.0)
+    trouble.watched(answered(200))  # it takes its leave
+    assert "a thread ended" in trouble.last_words()
+    refused = Trouble(lambda: NOW)
+    refused.watched(answered(401))
+    assert not refused.ends("a thread ended")
+    assert "revoked" in refused.last_words()
+
+
+@pytest.mark.parametrize(
+    ("lines", "connected"),
+    [
+        (["Starting Flower SuperNode", "SuperNode ID: 7"], True),
+        (["SuperNode ID: 7", "Connection attempt failed, retrying in 1.00 seconds"], False),
+        (["SuperNode ID: 7", "fedkd: the node ends: it stopped asking"], False),
+        (["SuperNode ID: 7", "Exit Code: 305"], False),
+    ],
+)
+def test_a_node_that_ended_is_not_connected(tmp_path, lines: list[str], connected: bool) -> None:
+    letterbox = Hospital(tmp_path).letterbox
+    (letterbox / "logs").mkdir(parents=True)
+    (letterbox / "logs" / "node.log").write_text("\n".join(lines) + "\n")
+    assert reached(letterbox) is connected
+
+
+def test_how_often_is_said_by_the_environment_within_bounds(monkeypatch) -> None:
+    for said, beats, looks in (("1", 10.0, 1.0), ("900", 300.0, 3.0), ("soon", 30.0, 0.5)):
+        monkeypatch.setenv(HEARTBEAT_VARIABLE, said)
+        monkeypatch.setenv(POLL_VARIABLE, said)
+        assert (heartbeat_seconds(), poll_seconds()) == (beats, looks)
