@@ -149,6 +149,6 @@ def test_a_roster_that_a_newer_version_wrote_is_left_alone(server: ServerFolder)
     path = server.folder / "roster.json"
     listed = json.loads(path.read_text())
     path.write_text(json.dumps([{**listed[0], "country": "DE"}]))
-    with pytest.raises(BadInput, match="with the keys country.*a newer fedkd wrote it"):
+    with pytest.raises(BadInput, match=r"with the keys country.*a newer fedkd wrote it"):
         invite(server, "zurich")
     assert json.loads(path.read_text())[0]["country"] == "DE"
