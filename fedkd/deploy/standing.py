@@ -1,6 +1,6 @@
 """Says how a coordinator's side stands: what runs, who is connected, how long certificates hold."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from fedkd import __version__
 from fedkd.deploy import superlink
 from fedkd.deploy.authority import REMEDY, Holding, ending, holding
 from fedkd.deploy.coordinator import key_fingerprint, roster_of
+from fedkd.deploy.machine_check import software_verdict
 from fedkd.deploy.roster import ADMITTED, Member, Roster
 from fedkd.deploy.run_standing import RunStanding, runs_of
 from fedkd.deploy.running import PROXY, SERVER, SUPERLINK, pid_of
@@ -57,8 +58,7 @@ class Standing:
 
     def software(self, member: Member) -> str | None:
         """The fedkd of a member when it was heard of last: in a run, or when it joined."""
-        told = [run.software[member.site] for run in self.progress if member.site in run.software]
-        return told[-1] if told else member.software
+        return _software(member, self.progress)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -117,6 +117,8 @@ def standing(server: ServerFolder) -> Standing:
         server.federation()
     except BadInput as error:
         warnings.append(str(error))
+    progress = runs_of(server.folder / "runs")
+    warnings += _apart(roster.admitted(), progress)
     return Standing(
         name=settings.name,
         address=settings.address,
@@ -129,9 +131,25 @@ def standing(server: ServerFolder) -> Standing:
         folders=_folders(server),
         certificates=certificates,
         warnings=tuple(warnings),
-        progress=runs_of(server.folder / "runs"),
+        progress=progress,
         bundle=bundle_digest(),
     )
+
+
+def _software(member: Member, progress: Sequence[RunStanding]) -> str | None:
+    told = [run.software[member.site] for run in progress if member.site in run.software]
+    return told[-1] if told else member.software
+
+
+def _apart(members: Sequence[Member], progress: Sequence[RunStanding]) -> Iterator[str]:
+    """Which hospitals run another version than this one, and what to do about it."""
+    for member in members:
+        theirs = _software(member, progress)
+        if theirs is None:
+            continue
+        verdict = software_verdict(theirs, __version__, joined=True)
+        if verdict.fix:
+            yield f"{member.site} runs {verdict.found}: {verdict.fix}"
 
 
 def _told(server: ServerFolder, roster: Roster, warnings: list[str]) -> Told:

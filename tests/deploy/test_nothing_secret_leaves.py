@@ -7,6 +7,7 @@ a run in which parts fail, log, print and raise, with everything that is asked w
 import base64
 import random
 import string
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from fedkd.deploy.preparing import Whose, prepare_letterbox
 from fedkd.deploy.site_metrics import site_metrics
 from fedkd.deploy.socket import Frame, Kind, connected, receive, request
 from fedkd.federation.durable import read_arrays, read_json, write_json
+from fedkd.federation.flower.pinned import CLOSED_TEXT
 from fedkd.wire import Evaluation, Proposal, Reason, RollCall, decode, encode, opened
 from tests.deploy.federated import SITES, Federated, FederatedGrid, table, taken_in
 from tests.deploy.services import Service, services
@@ -282,6 +284,21 @@ def ask_wrongly(made: Left, run: DeployedRun) -> None:
             ("a broken site", request(north.hospital.socket, Frame(kind)).to_bytes())
         )
     (north.hospital.site / "log.aside").replace(north.hospital.site / "log.sqlite")
+
+
+def test_what_flower_says_of_an_exception_is_one_fixed_text() -> None:
+    """Also of one outside of our code, such as a connection that ends in the middle of a task."""
+    code = (
+        "import sys\nfrom fedkd.federation.flower import pinned\n"
+        "try: pinned.take_task(['--no-such-word'], lambda it: True, lambda *it: b'', 1)\n"
+        "except SystemExit: print(pinned.runtime.Error(code=1, reason=sys.argv[1]).reason)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, SECRETS["exception"]],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.strip() == CLOSED_TEXT
+    assert not found_in(done.stdout.encode())
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -20,6 +20,7 @@ from fedkd.audit.verify import canonical, parsed
 from fedkd.cli.app import run as command
 from fedkd.cli.deployed import DeployedRun
 from fedkd.cli.lines import QUIET
+from fedkd.deploy import standing as standings
 from fedkd.deploy.bundles import allow, allowed, digits_of
 from fedkd.deploy.consent import Desk, Shelf
 from fedkd.deploy.hospital import Hospital
@@ -58,7 +59,7 @@ NEXT_MAJOR = encode(RollCall("run-1")).replace(b"fedkd/1\n", b"fedkd/2\n")
 def updated() -> Iterator[None]:
     """In it this process has a fedkd that is a minor version ahead: another bundle, for real."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (fedkd, bundles):
+        for module in (fedkd, bundles, standings):
             patch.setattr(module, "__version__", NEXT)
         bundles.bundle_digest.cache_clear()
         yield
@@ -185,6 +186,15 @@ def test_sites_that_are_one_minor_version_behind_answer_a_whole_run(federated: F
     assert {row["software"] for row in found["sites"]} == {fedkd.__version__}
     assert found["bundle"] == bundles.bundle_digest()
     assert found["progress"][0]["software"] == dict.fromkeys(federated.hospitals, fedkd.__version__)
+    assert not found["warnings"]
+    with updated():
+        found = standing(federated.server).to_json()
+    assert (found["software"], found["bundle"]) == (NEXT, run.proposal().bundle)
+    assert found["warnings"] == [
+        f"{site} runs fedkd {fedkd.__version__}, the coordinator's {NEXT}: "
+        "update soon: docs/deploy.md, Updating"
+        for site in federated.hospitals
+    ]
 
 
 def test_a_rehearsal_in_a_new_bundle_waits_for_a_person(federated: Federated) -> None:
