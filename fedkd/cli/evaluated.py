@@ -46,7 +46,7 @@ def report(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _figures(name: str, by_group: Mapping[str, Any]) -> Iterator[str]:
-    for group, figures in by_group.items():
+    for group, figures in sorted(by_group.items(), key=lambda item: item[0] != "all"):
         where = name if group == "all" else f"{name}, {group}"
         if "thresholds" in figures:
             for row in figures["thresholds"]:

@@ -123,7 +123,7 @@ def proposal_of(run: DeployedRun, form: FederationFile, members: Sequence[Member
     rules, terms = run.rules(), run.terms()
     mechanism = run.build(without(config["mechanism"], ("epsilon",)))
     classes = len(form.space.classes)
-    plan = terms.plan
+    plan, epsilon = terms.plan, config["mechanism"].get("epsilon")
     return RunProposal(
         federation=form.name,
         run=run.id,
@@ -142,7 +142,7 @@ def proposal_of(run: DeployedRun, form: FederationFile, members: Sequence[Member
             "temperature": plan.temperature,
             "codec": rules.codec_name,
             "mechanism": mechanism.name,
-            "epsilon": config["mechanism"].get("epsilon"),
+            "epsilon": None if epsilon is None else float(epsilon),  # 2 is typed as 2
             "lesson": config["lesson"]["kind"],
             "aggregate": rules.names["aggregate"],
             "filter": rules.names["filter"],

@@ -15,6 +15,7 @@ from fedkd.cli import main
 from fedkd.cli.deployed import DeployedRun
 from fedkd.cli.evaluate_deployed import ProposedEvaluation, propose_evaluation
 from fedkd.cli.evaluated import report
+from fedkd.cli.examine import hand_over
 from fedkd.cli.questioned import question_of
 from fedkd.cli.run import open_run
 from fedkd.deploy.approving import rule
@@ -386,3 +387,22 @@ def test_the_command_says_what_does_not_fit(
     with pytest.raises(BadInput, match="the site 'nowhere'"):
         proposed(run, sites="nowhere")
     assert federated.hospitals  # nobody was asked
+
+
+def test_counts_that_a_hospital_never_released_do_not_pass(
+    unprotected: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federated, run = unprotected
+    evaluation = proposed(run)
+    agreed(federated, evaluation)
+    federated.evaluated(evaluation)
+    with Log(run.folder / "server" / "log.sqlite", "server") as log:
+        (true,) = log.entries("evaluation.done")
+        lied = {**true.body, "answers": {**true.body["answers"], "west": "sha256:" + "0" * 64}}
+        log.append(f"{run.id}/evaluation/lied", "evaluation.done", lied)
+    hand_over(run)
+    with_them = [word for site in SITES for word in ("--with", handed_over(federated, run, site))]
+    main(["report", "build", str(run.folder), *with_them])
+    capsys.readouterr()
+    assert main(["report", "verify", str(run.folder / "report")]) == 1
+    assert "in the site's log" in capsys.readouterr().out

@@ -98,11 +98,12 @@ class Hospitals:
         mechanism: Any = "none",
         paper: Mapping[str, Any],
         policy: Mapping[str, Any] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.federation = folder / "coordinator"
         self.rows, self.mechanism, self.paper = rows, mechanism, paper
-        self.policy = policy or {}
+        self.policy, self.more = policy or {}, more or {}
         self.sites = {site: folder / site for site in sorted(rows)}
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -186,14 +187,34 @@ class Hospitals:
         self._processes.append(process)
         return process, out
 
+    def evaluated(self, run: Path, *words: object, seconds: float = 240.0) -> dict[str, Any]:
+        """What `fedkd evaluate` keeps; people say yes, with the model that was sent to them."""
+        log = (self.folder / f"{run.name}.evaluation.out").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fedkd", "evaluate", str(run), *map(str, words)],
+            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        log.close()
+        self._processes.append(process)
+        until = time.monotonic() + seconds
+        while not (papers := list(run.glob("evaluations/*/proposal.json"))):
+            assert process.poll() is None, self.logs()
+            assert time.monotonic() < until, self.logs()
+            time.sleep(0.2)
+        self.say_yes(papers[0].parent, "--model", run / "student.safetensors")
+        process.wait(timeout=seconds)
+        assert process.returncode == 0, self.logs()
+        told: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
+        return told
+
     def _runs(self) -> list[Path]:
         folder = self.federation / "runs"
         return sorted(folder.iterdir()) if folder.exists() else []
 
-    def say_yes(self, out: Path, *sites: str, seconds: float = 120.0) -> None:
-        """At each hospital a person approves the run once its proposal is there."""
+    def say_yes(self, out: Path, *words: object, seconds: float = 120.0) -> None:
+        """At each hospital a person approves, with these words, once the proposal is there."""
         until, proposal = time.monotonic() + seconds, out / "proposal.json"
-        waiting = set(sites or self.sites)
+        waiting = set(self.sites)
         while waiting:
             assert time.monotonic() < until, f"no proposal at {waiting}\n{self.logs()}"
             time.sleep(0.3)
@@ -203,7 +224,7 @@ class Hospitals:
             for site in sorted(waiting):
                 folder = self.sites[site]
                 if (folder / "proposals" / f"{digest}.json").exists():
-                    fedkd("site", "approve", folder, digest, "--yes", "--by", "Ada Example")
+                    fedkd("site", "approve", folder, digest, *words, "--yes", "--by", "Ada Example")
                     waiting.discard(site)
 
     def ended(
@@ -276,6 +297,7 @@ class Hospitals:
         typed["mechanism"], typed["validation"], typed["model"] = self.mechanism, 0.1, "mlp"
         typed["training"] = {"learning_rate": 0.003, "weight_decay": 0.01, "steps": "records"}
         typed["policy"] = {**typed["policy"], "smallest_training_set": 20, **self.policy}
+        typed |= self.more
         if self.mechanism == "none":
             typed["seed"] = SEED
         path.write_text(yaml.safe_dump(typed, sort_keys=False))

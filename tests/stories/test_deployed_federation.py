@@ -53,7 +53,11 @@ def test_without_privacy_the_student_is_the_simulations(simulation: Path, tmp_pa
 def test_with_privacy_nothing_is_charged_twice(simulation: Path, tmp_path: Path) -> None:
     paper = {"epsilon": EPSILON, "mechanisms": ["dp_training"]}
     with Hospitals(
-        tmp_path / "f", rows_dealt(simulation), mechanism="dp_training", paper=paper
+        tmp_path / "f",
+        rows_dealt(simulation),
+        mechanism="dp_training",
+        paper=paper,
+        policy={"figures": ["counts"]},
     ) as federation:
         terms = ("mechanism=dp_training", f"mechanism.epsilon={EPSILON / 2}")
         federation.run("rehearsal=true", *terms)
@@ -65,6 +69,7 @@ def test_with_privacy_nothing_is_charged_twice(simulation: Path, tmp_path: Path)
         assert costs(federation) == dict.fromkeys(federation.sites, 2)
         assert min(spent(federation).values()) > EPSILON / 2
         assert max(spent(federation).values()) <= EPSILON
+        counted(federation, run)
         reported(federation, run)
 
 
@@ -97,6 +102,17 @@ def spent(federation: Hospitals) -> dict[str, float]:
         site: float(told("site", "status", folder)["real"]["budget"]["spent"])
         for site, folder in federation.sites.items()
     }
+
+
+def counted(federation: Hospitals, run: Path) -> None:
+    """Every hospital counts how the student does on its own patients, and pays for it once."""
+    before = spent(federation)
+    (figures,) = federation.evaluated(run, "--epsilon", "0.5")["evaluations"]
+    assert figures["private"]
+    assert all(row["answered"] for row in figures["sites"]), figures
+    for site, after in spent(federation).items():
+        assert before[site] < after <= before[site] + 0.5
+    assert costs(federation) == dict.fromkeys(federation.sites, 3)
 
 
 def reported(federation: Hospitals, run: Path) -> None:
