@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from fedkd.audit.locking import read_secret, secret_form
 from fedkd.audit.passphrase import PASSPHRASE_FILE, expect_ones_own, read_passphrase
 from fedkd.audit.verify import (
     SEED_BYTES,
@@ -51,11 +52,12 @@ def new_key(path: Path, name: str, passphrase: bytes | None = None) -> SigningKe
         _NAMED + quote(name.strip(), safe=""), Algorithm.ED25519, secrets.token_bytes(SEED_BYTES)
     )
     text = key.secret_text() + "\n" if passphrase is None else _locked(key, passphrase)
+    form = secret_form(path, text.encode())
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(form)
             file.flush()
             os.fsync(file.fileno())
         os.link(fresh, path)
@@ -79,7 +81,7 @@ def read_key(path: Path, passphrase_file: Path | None = None) -> SigningKey:
     environment names (`PASSPHRASE_FILE`).
     """
     try:
-        text, mode = path.read_text().strip(), path.stat().st_mode
+        text, mode = read_secret(path).decode().strip(), path.stat().st_mode
     except (OSError, UnicodeDecodeError):
         raise BadInput(f"no key in {path}", "a file that fedkd keys new made") from None
     try:

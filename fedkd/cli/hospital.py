@@ -129,6 +129,7 @@ def start(
     from fedkd.deploy.authority import ending_authority
     from fedkd.deploy.keeping import become, where
     from fedkd.deploy.lines import expect_format, teller
+    from fedkd.deploy.locked import opened_hospital, readable_path, secret_of
     from fedkd.deploy.metrics import expect_port
     from fedkd.deploy.preparing import AUTHORITY, prepare_letterbox, whose
     from fedkd.deploy.starting import HALVES, LETTERBOX, SERVICE, letterbox_settings
@@ -147,6 +148,7 @@ def start(
     who, tell = whose(user, group), teller(expect_format(log_format), "site")
     hospital = Hospital(folder.expanduser().resolve())
     halves = HALVES if only is None else (only,)
+    opened = None
     # Started by itself, the letterbox may read nothing of the hospital but its own folder.
     if only == LETTERBOX:
         letterbox_settings(hospital.letterbox)
@@ -154,20 +156,30 @@ def start(
         hospital.invited()
         _expect_may_start(hospital)
         hospital.expect_private(who.group)
-        prepare_letterbox(hospital, who)
+        opened = opened_hospital(hospital)
+        node_key = None if opened is None else readable_path(hospital.node_key)
+        prepare_letterbox(hospital, who, node_key)
         found_if_needed(hospital)
     if detach:
         folder = where(hospital, halves)
         log = folder / "start.log"
         words = [word for word in sys.argv[1:] if word != "--detach"]
-        pid = in_background([sys.executable, "-m", "fedkd", *words], log, folder)
+        said = None if opened is None else opened.passphrase
+        command = [sys.executable, "-m", "fedkd", *words]
+        pid = in_background(command, log, folder, passphrase=said)
         print(f"started in the background, process {pid}; see {log}")
         return DONE
     authority = hospital.letterbox / AUTHORITY if only == LETTERBOX else hospital.authority
     for warning in ending_authority(authority):
         tell(Line(f"WARNING: {warning}", level="warning"))
     return become(
-        hospital, who, halves, keep_network=keep_network, log_format=log_format, metrics=metrics
+        hospital,
+        who,
+        halves,
+        keep_network=keep_network,
+        log_format=log_format,
+        metrics=metrics,
+        secret=None if opened is None else secret_of(hospital, opened),
     )
 
 

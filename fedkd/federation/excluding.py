@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from fedkd.audit import Log
+from fedkd.audit.locking import read_secret
 from fedkd.data import Records
 from fedkd.federation.excluded import identities, read_excluded, write_excluded
 from fedkd.federation.site import SiteFolder
@@ -59,7 +60,7 @@ def exclude(
             )
         present = [one for one in wanted if one in whose]
         said = {it for entry in log.entries("dataset.withdrawn") for it in entry.body["patients"]}
-        key = (site.folder / "commitment.key").read_bytes()
+        key = read_secret(site.folder / "commitment.key")
         bound = {one: _commitment(key, settings.dataset, whose[one]) for one in present}
         new = tuple(one for one in present if bound[one] not in said)
         # First the records, then the entry: a crash in between leaves nobody in by mistake, and

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fedkd.audit import Log, make_keys
+from fedkd.audit.locking import read_secret, write_secret
 from fedkd.data import Card, Records
 from fedkd.federation.durable import (
     read_arrays,
@@ -266,8 +267,8 @@ def found_site(
         write_json(folder / PATIENTS, here)
     key_path = folder / "commitment.key"
     if not key_path.exists():
-        write_bytes(key_path, secrets.token_bytes(32))
-    commitment = _commitment(key_path.read_bytes(), train, validation)
+        write_secret(key_path, secrets.token_bytes(32))
+    commitment = _commitment(read_secret(key_path), train, validation)
     make_keys(folder, settings.name, rehearsal=settings.rehearsal, mldsa=settings.mldsa)
     with site.log(settings.name) as log:
         opened = {"party": settings.name, "format": FORMAT, "rehearsal": settings.rehearsal}
