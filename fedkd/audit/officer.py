@@ -39,6 +39,15 @@ _GROUPS, _DIGITS = 6, 5
 _Key = TypeVar("_Key", SigningKey, VerifierKey)
 
 
+def fresh_key(name: str) -> SigningKey:
+    """A fresh Ed25519 key of the person `name`, in no file."""
+    if not name.strip():
+        raise BadInput(f"the name {name!r}", "a person's name, or that of an office")
+    return SigningKey(
+        _NAMED + quote(name.strip(), safe=""), Algorithm.ED25519, secrets.token_bytes(SEED_BYTES)
+    )
+
+
 def new_key(path: Path, name: str, passphrase: bytes | None = None) -> SigningKey:
     """A fresh Ed25519 key of the person `name`, in a file that nobody else can read.
 
@@ -46,11 +55,7 @@ def new_key(path: Path, name: str, passphrase: bytes | None = None) -> SigningKe
     `BestAvailableEncryption` makes it. `BadInput` where there is a file already: a key that was
     written over can sign nothing more.
     """
-    if not name.strip():
-        raise BadInput(f"the name {name!r}", "a person's name, or that of an office")
-    key = SigningKey(
-        _NAMED + quote(name.strip(), safe=""), Algorithm.ED25519, secrets.token_bytes(SEED_BYTES)
-    )
+    key = fresh_key(name)
     text = key.secret_text() + "\n" if passphrase is None else _locked(key, passphrase)
     form = secret_form(path, text.encode())
     fresh = path.with_name(f".{path.name}.{os.getpid()}")

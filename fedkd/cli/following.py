@@ -13,6 +13,7 @@ from fedkd.cli.deployed import DeployedRun
 from fedkd.cli.lines import say
 from fedkd.cli.proposing import propose
 from fedkd.cli.run import open_run
+from fedkd.deploy.locked import lent
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder
 from fedkd.deploy.superlink import environment, is_healthy, program
 from fedkd.federation.flower.bundle import app_folder
@@ -103,7 +104,8 @@ def _expect_up(server: ServerFolder) -> None:
 def _follow(made: DeployedRun) -> None:
     """Hands the run to the SuperLink and says what happens until it is over."""
     server = ServerFolder.opened(made.coordinator)
-    with tempfile.TemporaryDirectory() as there:
+    keys = sorted((made.folder / "server" / "keys").glob("*.key"))
+    with lent(server.folder, keys), tempfile.TemporaryDirectory() as there:
         app = app_folder(Path(there) / "fedkd")
         config = f"out={json.dumps(str(made.folder))}"
         command = [program("flwr"), "run", str(app), SUPERLINK, "--stream", "--run-config", config]

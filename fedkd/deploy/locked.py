@@ -24,7 +24,8 @@ from fedkd.deploy.memory import Place, place_for
 
 SITE, SERVER = "fedkd site lock", "fedkd server lock"
 _OF_SITE: Final = ("keys/*.key", "*.key")
-_OF_SERVER: Final = ("keys/*.key", "runs/*/server/keys/*.key")
+_OF_RUN: Final = "server/keys/*.key"
+_OF_SERVER: Final = ("keys/*.key", *(f"{deep}/{_OF_RUN}" for deep in ("*", "*/*", "*/*/*")))
 
 
 def keys_of_hospital(hospital: Hospital) -> list[Path]:
@@ -52,6 +53,13 @@ def opened_hospital(hospital: Hospital) -> Opened | None:
     """What opens a locked hospital whose keys are all sealed; None for one that is not locked."""
     expect_open(hospital.folder, keys_of_hospital(hospital), SITE)
     root = locked_folder(hospital.folder)
+    return None if root is None else open_folder(root)
+
+
+def opened_server(folder: Path) -> Opened | None:
+    """The same of a coordinator."""
+    expect_open(folder, keys_of_server(folder), SERVER)
+    root = locked_folder(folder)
     return None if root is None else open_folder(root)
 
 
@@ -122,6 +130,9 @@ def lent(root: Path, keys: Sequence[Path]) -> Iterator[None]:
     made = lay_anew(root, keys)
     try:
         yield
+    except KeyboardInterrupt:  # nobody waits any more, and it goes on
+        made = []
+        raise
     finally:
         for path in made:
             path.unlink(missing_ok=True)
