@@ -124,6 +124,13 @@ def open_folder(root: Path) -> Opened:
     return _OPEN[root]
 
 
+def expect_opened(folder: Path) -> None:
+    """`BadInput` where `folder` is in a locked one whose passphrase is not here."""
+    root = locked_folder(folder)
+    if root is not None:
+        open_folder(root)
+
+
 def open_by_key(root: Path, key: bytes) -> None:
     """Opens `root` by its key itself, as a process hands it to its child."""
     _OPEN[root] = Opened(key)

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from fedkd.audit.events import EVENTS
 from fedkd.audit.growing import Damaged, GrowingTree
-from fedkd.audit.keys import FOLDER, LOG, log_key, make_keys, witness_keys
-from fedkd.audit.locking import is_sealed
+from fedkd.audit.keys import log_key, make_keys, witness_keys
+from fedkd.audit.locking import locked_folder
 from fedkd.audit.place import expect_local
 from fedkd.audit.retention import check_erasable, spelled
 from fedkd.audit.verify import (
@@ -125,7 +125,7 @@ class Log:
         self._folder = path.parent
         try:
             self._open()  # sealed keys are opened by whoever signs: reading needs no passphrase
-            if not is_sealed(path.parent / FOLDER / LOG) or self._fact("vkey") is None:
+            if locked_folder(path.parent) is None or self._fact("vkey") is None:
                 _ = self._keys
         except BaseException:
             self._database.close()

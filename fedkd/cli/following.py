@@ -13,7 +13,7 @@ from fedkd.cli.deployed import DeployedRun
 from fedkd.cli.lines import say
 from fedkd.cli.proposing import propose
 from fedkd.cli.run import open_run
-from fedkd.deploy.locked import lent
+from fedkd.deploy.locked import lent, opened_server
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder
 from fedkd.deploy.superlink import environment, is_healthy, program
 from fedkd.federation.flower.bundle import app_folder
@@ -39,6 +39,7 @@ def run(
     if resume is None:
         server = ServerFolder.opened(coordinator)
         _expect_up(server)
+        opened_server(server.folder)
         made = propose(
             coordinator, words, rehearsal=rehearsal, wait_s=wait_s, config_dir=config_dir
         )

@@ -11,6 +11,7 @@ from fedkd.cli.configuration import part
 from fedkd.cli.validation import check_part, nearest
 from fedkd.deploy.hospital import Hospital, hospital_at, write_private
 from fedkd.deploy.lines import Line, utc
+from fedkd.deploy.locked import SITE, in_words
 from fedkd.knowledge import BadInput
 
 DONE, REFUSED, USED_WRONGLY = 0, 1, 2
@@ -298,6 +299,7 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
             lines.append(f"  {name:9} started again {process['restarts']} times{said}")
     if not told["founded"]:
         lines.append("  not founded yet: fedkd site init")
+    lines.append(f"  keys      {in_words(told['keys'], SITE)}")
     for kind in ("real", "rehearsal"):
         if told[kind] is not None:
             lines += [f"  {kind:9} {line}" for line in _site_lines(told[kind])]

@@ -1,6 +1,6 @@
 """Which keys a hospital and a coordinator have, and how those of a locked one are opened to run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -82,7 +82,7 @@ def standing_of_keys(root: Path, keys: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def in_words(told: dict[str, Any], command: str) -> str:
+def in_words(told: Mapping[str, Any], command: str) -> str:
     """The same for a person."""
     if not told["locked"]:
         return f"{told['keys']} keys lie plain on this disk; {command} seals them"

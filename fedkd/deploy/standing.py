@@ -1,12 +1,13 @@
 """Says how a coordinator's side stands: what runs, who is connected, how long certificates hold."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedkd.deploy import superlink
 from fedkd.deploy.authority import REMEDY, Holding, ending, holding
 from fedkd.deploy.coordinator import key_fingerprint, roster_of
+from fedkd.deploy.locked import keys_of_server, standing_of_keys
 from fedkd.deploy.roster import ADMITTED, Member, Roster
 from fedkd.deploy.run_standing import RunStanding, runs_of
 from fedkd.deploy.running import PROXY, SERVER, SUPERLINK, pid_of
@@ -24,6 +25,7 @@ class Standing:
     `processes` are ids by name, None where one does not run. `connections` are by site what the
     SuperLink says of it, None where it did not: nobody can tell. `warnings` are what a person
     should do something about. `progress` is of the newest runs, oldest first.
+    `keys` says how keys lie on the disk (`fedkd.deploy.locked.standing_of_keys`).
     """
 
     name: str
@@ -38,6 +40,7 @@ class Standing:
     certificates: tuple[Holding, ...]
     warnings: tuple[str, ...]
     progress: tuple[RunStanding, ...] = ()
+    keys: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_up(self) -> bool:
@@ -64,6 +67,7 @@ class Standing:
             "runs": None if self.runs is None else [dict(run) for run in self.runs],
             "run_folders": list(self.folders),
             "progress": [run.to_json() for run in self.progress],
+            "keys": dict(self.keys),
             "certificates": [each.to_json() for each in self.certificates],
             "warnings": list(self.warnings),
         }
@@ -117,6 +121,7 @@ def standing(server: ServerFolder) -> Standing:
         certificates=certificates,
         warnings=tuple(warnings),
         progress=runs_of(server.folder / "runs"),
+        keys=standing_of_keys(server.folder, keys_of_server(server.folder)),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fedkd.audit import Log, make_keys
-from fedkd.audit.locking import read_secret, write_secret
+from fedkd.audit.locking import expect_opened, read_secret, write_secret
 from fedkd.data import Card, Records
 from fedkd.federation.durable import (
     read_arrays,
@@ -147,7 +147,11 @@ class SiteFolder:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """One process at a time takes a turn here: two could spend the same budget twice."""
+        """One process at a time takes a turn here: two could spend the same budget twice.
+
+        `BadInput` in a locked folder without its passphrase: nothing is half done.
+        """
+        expect_opened(self.folder)
         with (self.folder / ".turn").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
