@@ -28,6 +28,7 @@ from fedkd.deploy.joining import join, node_key_of
 from fedkd.deploy.keeping import Secret
 from fedkd.deploy.locked import keys_of_hospital, keys_of_server, lent, place_in_memory
 from fedkd.deploy.memory import ON_DISK, RUNTIME, Place, laid_out, place_for
+from fedkd.deploy.preparing import Whose, prepare_letterbox
 from fedkd.deploy.running import SERVER, SUPERLINK, pid_of
 from fedkd.deploy.socket import Frame, Kind, request
 from fedkd.deploy.starting import service_of
@@ -113,9 +114,11 @@ def test_every_key_of_a_hospital_and_a_coordinator_is_found_and_sealed(
     run = federated.proposed(rehearsal=True)
     hospital, server = federated.hospitals["north"], federated.server
     (hospital.site / "shards.key").write_bytes(os.urandom(32))
+    prepare_letterbox(hospital, Whose())
+    copy = hospital.letterbox / "node.key"
     for folder, command in ((hospital.folder, "site"), (server.folder, "server")):
         keys = keys_of_hospital(hospital) if command == "site" else keys_of_server(folder)
-        assert set(keys) == set(folder.rglob("*.key")), "none is forgotten"
+        assert {*keys, copy} == {*folder.rglob("*.key"), copy}, "none is forgotten"
         secrets = secrets_of(keys)
         said = here_told(command, "status", folder)["keys"]
         assert said == {"locked": False, "sealed": 0, "keys": len(keys), "plain": []}
