@@ -17,7 +17,7 @@ import typer
 from fedkd import __version__
 from fedkd.cli import hospital_commands  # noqa: F401  # adds its commands to `fedkd site`
 from fedkd.cli.audit_commands import logs
-from fedkd.cli.options import Debug, Json
+from fedkd.cli.options import Debug, Json, PassphraseFile
 from fedkd.cli.privacy_commands import privacy
 from fedkd.cli.report_commands import report
 from fedkd.cli.run_commands import run as run_deployed
@@ -234,6 +234,7 @@ def evaluate(
             "--wait", metavar="SECONDS", min=0.0, help="Of a deployed run: for people to say yes."
         ),
     ] = 600.0,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -281,6 +282,7 @@ def release(
         float | None,
         typer.Option("--threshold", help="For two classes; 0.5 if not given.", show_default=False),
     ] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:

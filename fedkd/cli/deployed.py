@@ -194,6 +194,11 @@ class DeployedRun(Run):
         self.tell("running", rulings=rulings)
         return taking
 
+    @property
+    def server(self) -> Path:
+        """The folder of the server's log, and of its keys."""
+        return self.folder / "server"
+
     def software(self) -> dict[str, str | None]:
         """The fedkd of each site when it was heard of last: in this run, or when it joined."""
         joined = {member.site: member.software for member in admitted(self.coordinator)}

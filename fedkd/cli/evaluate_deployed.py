@@ -16,6 +16,7 @@ from fedkd.cli.questioned import NAME, shape_of
 from fedkd.cli.telling import tell, told
 from fedkd.deploy.evaluation_proposals import EvaluationProposal
 from fedkd.deploy.lines import utc
+from fedkd.deploy.locked import opened_server
 from fedkd.deploy.roster import Member
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.federation.durable import read_json, write_bytes
@@ -51,6 +52,11 @@ class ProposedEvaluation:
     def folder(self) -> Path:
         """Where its paper is, and how far it is."""
         return self.run.folder / FOLDER / self.name
+
+    @property
+    def server(self) -> Path:
+        """The folder of the server's log, and of its keys."""
+        return self.run.folder / "server"
 
     def proposal(self) -> EvaluationProposal:
         """What was proposed, its signature checked again."""
@@ -88,6 +94,7 @@ def ask_deployed(
     `NoQuorum` where nobody takes part; asked again, it is the same paper, and a yes still holds.
     """
     expect_up(ServerFolder.opened(run.coordinator))
+    opened_server(run.coordinator)
     made = propose_evaluation(run, question, grouping, sites)
     digest = made.proposal().digest
     say(f"fedkd: proposed an evaluation of run {run.id}, {digest}")

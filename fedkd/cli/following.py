@@ -15,6 +15,7 @@ from fedkd.cli.lines import say
 from fedkd.cli.proposing import propose
 from fedkd.cli.run import open_run
 from fedkd.cli.telling import Told
+from fedkd.deploy.locked import lent, opened_server
 from fedkd.deploy.remedies import with_remedy
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder
 from fedkd.deploy.superlink import environment, is_healthy, program
@@ -41,6 +42,7 @@ def run(
     if resume is None:
         server = ServerFolder.opened(coordinator)
         expect_up(server)
+        opened_server(server.folder)
         made = propose(
             coordinator, words, rehearsal=rehearsal, wait_s=wait_s, config_dir=config_dir
         )
@@ -114,7 +116,8 @@ def expect_up(server: ServerFolder) -> None:
 def follow(made: Told, words: Mapping[str, str]) -> None:
     """Hands it to the SuperLink, with words for its ServerApp; says what happens meanwhile."""
     server = ServerFolder.opened(made.coordinator)
-    with tempfile.TemporaryDirectory() as there:
+    keys = sorted((made.server / "keys").glob("*.key"))
+    with lent(server.folder, keys), tempfile.TemporaryDirectory() as there:
         app = app_folder(Path(there) / "fedkd")
         config = " ".join(f"{name}={json.dumps(word)}" for name, word in words.items())
         command = [program("flwr"), "run", str(app), SUPERLINK, "--stream", "--run-config", config]

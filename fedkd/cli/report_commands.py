@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedkd.cli.options import Debug, Json
+from fedkd.cli.options import Debug, Json, PassphraseFile
 
 report = typer.Typer(
     name="report",
@@ -113,6 +113,7 @@ def report_enrol(
         str, typer.Option("--key", metavar="VKEY", help="The public key, or a file that holds it.")
     ],
     role: Annotated[str, typer.Option("--role", help="What the person is there.")],
+    passphrase_file: PassphraseFile = None,
     debug: Debug = False,
 ) -> int:
     """Enrol a person, so that what this person signs counts."""
@@ -150,6 +151,7 @@ def report_declare(
             show_default=False,
         ),
     ] = None,
+    passphrase_file: PassphraseFile = None,
     debug: Debug = False,
 ) -> int:
     """Add a person's signed statement to one field."""

@@ -13,6 +13,7 @@ from fedkd.deploy.authority import holding
 from fedkd.deploy.bundles import digits_of
 from fedkd.deploy.invitations import Enrolment
 from fedkd.deploy.lines import expect_format, teller
+from fedkd.deploy.locked import SERVER, in_words
 from fedkd.deploy.metrics import expect_port
 from fedkd.deploy.run_standing import RunStanding
 from fedkd.deploy.server_folder import ServerFolder, make_server
@@ -244,6 +245,7 @@ def _table(found: Standing) -> None:
     console.print(table if found.members else "nobody was invited yet: fedkd server invite NAME")
     for each in found.certificates:
         console.print(f"{each.name} holds for {int(each.days)} days", highlight=False)
+    console.print(in_words(found.keys, SERVER), highlight=False, markup=False)
     for run in found.runs or ():
         words = (str(run.get(key, "")) for key in ("run-id", "status", "elapsed"))
         console.print("run " + " ".join(words), highlight=False, markup=False)

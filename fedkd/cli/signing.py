@@ -9,10 +9,10 @@ from fedkd.audit.officer import (
     new_key,
     person_of,
     read_key,
-    read_passphrase,
     sign_paper,
     verifier_of,
 )
+from fedkd.audit.passphrase import read_passphrase
 from fedkd.audit.verify import VerifierKey
 from fedkd.federation.budgets import UNPROTECTED, Budget
 from fedkd.federation.durable import write_bytes

@@ -22,6 +22,10 @@ class Told(Protocol):
     def folder(self) -> Path:
         """Where its state is, and Flower's log."""
 
+    @property
+    def server(self) -> Path:
+        """The folder of the server's log, and of its keys."""
+
     def tell(self, state: str, **more: Any) -> None:
         """Keeps how far it is."""
 

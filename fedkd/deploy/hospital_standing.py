@@ -8,6 +8,7 @@ from fedkd.audit import Log
 from fedkd.deploy.authority import ending_authority, holding
 from fedkd.deploy.heads import checkpoint_of
 from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.locked import keys_of_hospital, standing_of_keys
 from fedkd.deploy.starting import connection_of, running_in, service_of
 from fedkd.deploy.supervising import state_of, supervisor_of
 from fedkd.deploy.versions import UPDATE, advice, refused_as_newer, versions_of
@@ -37,6 +38,7 @@ def standing_of(hospital: Hospital) -> dict[str, Any]:
         "processes": {**state_of(hospital.run), **({} if where is None else state_of(where))},
         "founded": (hospital.site / "site.json").exists(),
         "round": _round(folders),
+        "keys": standing_of_keys(hospital.folder, keys_of_hospital(hospital)),
         "certificates": [held.to_json()],
         "versions": versions,
         "warnings": [

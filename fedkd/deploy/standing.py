@@ -1,13 +1,14 @@
 """Says how a coordinator's side stands: what runs, who is connected, how long certificates hold."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedkd import __version__
 from fedkd.deploy import superlink
 from fedkd.deploy.authority import REMEDY, Holding, ending, holding
 from fedkd.deploy.coordinator import key_fingerprint, roster_of
+from fedkd.deploy.locked import keys_of_server, standing_of_keys
 from fedkd.deploy.machine_check import software_verdict
 from fedkd.deploy.roster import ADMITTED, Member, Roster
 from fedkd.deploy.run_standing import RunStanding, runs_of
@@ -28,7 +29,8 @@ class Standing:
     `processes` are ids by name, None where one does not run. `connections` are by site what the
     SuperLink says of it, None where it did not: nobody can tell. `warnings` are what a person
     should do something about. `progress` is of the newest runs, oldest first. `bundle` is the
-    SHA-256 of what runs are proposed with.
+    SHA-256 of what runs are proposed with. `keys` says how keys lie on the disk
+    (`fedkd.deploy.locked.standing_of_keys`).
     """
 
     name: str
@@ -44,6 +46,7 @@ class Standing:
     warnings: tuple[str, ...]
     progress: tuple[RunStanding, ...] = ()
     bundle: str = ""
+    keys: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_up(self) -> bool:
@@ -77,6 +80,7 @@ class Standing:
             "runs": None if self.runs is None else [dict(run) for run in self.runs],
             "run_folders": list(self.folders),
             "progress": [run.to_json() for run in self.progress],
+            "keys": dict(self.keys),
             "certificates": [each.to_json() for each in self.certificates],
             "warnings": list(self.warnings),
         }
@@ -133,6 +137,7 @@ def standing(server: ServerFolder) -> Standing:
         warnings=tuple(warnings),
         progress=progress,
         bundle=bundle_digest(),
+        keys=standing_of_keys(server.folder, keys_of_server(server.folder)),
     )
 
 

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from fedkd.audit import Log
+from fedkd.audit.locking import read_secret
 from fedkd.data import Records
 from fedkd.federation.excluded import identities, read_excluded, write_excluded
 from fedkd.federation.site import SiteFolder
@@ -59,7 +60,7 @@ def exclude(
             )
         present = [one for one in wanted if one in whose]
         said = _withdrawn(log)
-        key = (site.folder / "commitment.key").read_bytes()
+        key = read_secret(site.folder / "commitment.key")
         bound = {one: _commitment(key, settings.dataset, whose[one]) for one in present}
         new = tuple(one for one in present if bound[one] not in said)
         # First the records, then the entry: a crash in between leaves nobody in by mistake, and
@@ -91,7 +92,7 @@ def keep_out(site: SiteFolder, dataset: str, log: Log) -> None:
     said = _withdrawn(log)
     if not said:
         return
-    key, out = (site.folder / "commitment.key").read_bytes(), read_excluded(site.folder)
+    key, out = read_secret(site.folder / "commitment.key"), read_excluded(site.folder)
     everybody = {one for part in site.parts() for one in identities(part)}
     lacking = {one for one in everybody - out if _commitment(key, dataset, one) in said}
     if lacking:
