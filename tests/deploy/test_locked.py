@@ -33,6 +33,7 @@ from fedkd.deploy.running import SERVER, SUPERLINK, pid_of
 from fedkd.deploy.socket import Frame, Kind, request
 from fedkd.deploy.starting import service_of
 from fedkd.deploy.supervising import state_of, supervisor_of
+from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 from fedkd.wire import RollCall, encode
 from tests.deploy.federated import Federated
@@ -153,13 +154,15 @@ def test_an_outsider_and_an_insider_without_the_passphrase_sign_nothing(
         ("server", "rotate", "--dir", server.folder, "--key"),
         ("server", "start", server.folder, "--passphrase-file", wrong),
     ):
-        done = here(*words)
+        done = (fedkd if "start" in words else here)(*words)  # one that starts would stay
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert "no passphrase" in done.stderr or "does not open" in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
         assert "words of another" not in done.stderr
     assert supervisor_of(hospital.run) is None
     assert (hospital.site / "log.sqlite").read_bytes() == entries
+    with pytest.raises(BadInput, match="no passphrase"), SiteFolder(hospital.site).turn():
+        pytest.fail("a turn began that could not end")
 
     done = here(
         "privacy", "exclude", "--site", hospital.site, "1", "--reason", "wish",
@@ -242,7 +245,7 @@ def test_a_folder_that_was_half_locked_starts_nothing(
     plain = (hospital.site / "keys/log.key").read_bytes()
     here_told("site", "lock", hospital.folder, "--passphrase-file", passphrase)
     (hospital.site / "keys/log.key").write_bytes(plain)
-    done = here("site", "start", hospital.folder, "--passphrase-file", passphrase)
+    done = fedkd("site", "start", hospital.folder, "--passphrase-file", passphrase, seconds=60)
     assert done.returncode == 2
     assert "site/keys/log.key plain" in done.stderr
     assert f"fedkd site lock {hospital.folder}" in done.stderr
