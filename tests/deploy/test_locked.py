@@ -4,8 +4,10 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -298,6 +300,39 @@ def test_the_place_in_memory_is_ones_own_and_goes(
     assert not list((tmp_path / "other").iterdir())
     monkeypatch.setenv(RUNTIME, str(tmp_path / "nowhere"))
     assert place_for(tmp_path) == tmp_path / ON_DISK, "where there is no memory to be had"
+
+
+@pytest.fixture
+def entered() -> Iterator[Path]:
+    """A folder that everybody may enter, as pytest's own may not be."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+@pytest.mark.parametrize(("user", "group"), [(65_534, None), (None, 65_533)])
+def test_the_letterboxs_user_or_group_reads_its_key_and_nobody_else(
+    entered: Path, tmp_path: Path, user: int | None, group: int | None
+) -> None:
+    place = Place(entered / "place", tmp_path / ".opened")
+
+    def reads(as_user: int, as_group: int) -> bool:
+        done = subprocess.run(
+            ["/bin/cat", place.folder / "node.key"],
+            user=as_user, group=as_group, extra_groups=[], capture_output=True, check=False,
+        )  # fmt: skip
+        return done.stdout == b"secret"
+
+    for _ in range(2):  # also where a killed supervisor left it
+        with laid_out(place, {"node.key": b"secret"}, user, group):
+            assert reads(65_534, 65_533)
+            assert not reads(65_532, 65_532)
+            place.mark.write_text("left")
+            kept = shutil.copytree(place.folder, entered / "kept", dirs_exist_ok=True)
+        assert not place.folder.exists()
+        kept.rename(place.folder)
+        os.chown(place.folder, 65_534, -1)
 
 
 def test_what_is_secret_is_not_shown() -> None:
