@@ -4,8 +4,10 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -33,6 +35,7 @@ from fedkd.deploy.running import SERVER, SUPERLINK, pid_of
 from fedkd.deploy.socket import Frame, Kind, request
 from fedkd.deploy.starting import service_of
 from fedkd.deploy.supervising import state_of, supervisor_of
+from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 from fedkd.wire import RollCall, encode
 from tests.deploy.federated import Federated
@@ -153,13 +156,15 @@ def test_an_outsider_and_an_insider_without_the_passphrase_sign_nothing(
         ("server", "rotate", "--dir", server.folder, "--key"),
         ("server", "start", server.folder, "--passphrase-file", wrong),
     ):
-        done = here(*words)
+        done = (fedkd if "start" in words else here)(*words)  # one that starts would stay
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert "no passphrase" in done.stderr or "does not open" in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
         assert "words of another" not in done.stderr
     assert supervisor_of(hospital.run) is None
     assert (hospital.site / "log.sqlite").read_bytes() == entries
+    with pytest.raises(BadInput, match="no passphrase"), SiteFolder(hospital.site).turn():
+        pytest.fail("a turn began that could not end")
 
     done = here(
         "privacy", "exclude", "--site", hospital.site, "1", "--reason", "wish",
@@ -242,7 +247,7 @@ def test_a_folder_that_was_half_locked_starts_nothing(
     plain = (hospital.site / "keys/log.key").read_bytes()
     here_told("site", "lock", hospital.folder, "--passphrase-file", passphrase)
     (hospital.site / "keys/log.key").write_bytes(plain)
-    done = here("site", "start", hospital.folder, "--passphrase-file", passphrase)
+    done = fedkd("site", "start", hospital.folder, "--passphrase-file", passphrase, seconds=60)
     assert done.returncode == 2
     assert "site/keys/log.key plain" in done.stderr
     assert f"fedkd site lock {hospital.folder}" in done.stderr
@@ -295,6 +300,39 @@ def test_the_place_in_memory_is_ones_own_and_goes(
     assert not list((tmp_path / "other").iterdir())
     monkeypatch.setenv(RUNTIME, str(tmp_path / "nowhere"))
     assert place_for(tmp_path) == tmp_path / ON_DISK, "where there is no memory to be had"
+
+
+@pytest.fixture
+def entered() -> Iterator[Path]:
+    """A folder that everybody may enter, as pytest's own may not be."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+@pytest.mark.parametrize(("user", "group"), [(65_534, None), (None, 65_533)])
+def test_the_letterboxs_user_or_group_reads_its_key_and_nobody_else(
+    entered: Path, tmp_path: Path, user: int | None, group: int | None
+) -> None:
+    place = Place(entered / "place", tmp_path / ".opened")
+
+    def reads(as_user: int, as_group: int) -> bool:
+        done = subprocess.run(
+            ["/bin/cat", place.folder / "node.key"],
+            user=as_user, group=as_group, extra_groups=[], capture_output=True, check=False,
+        )  # fmt: skip
+        return done.stdout == b"secret"
+
+    for _ in range(2):  # also where a killed supervisor left it
+        with laid_out(place, {"node.key": b"secret"}, user, group):
+            assert reads(65_534, 65_533)
+            assert not reads(65_532, 65_532)
+            place.mark.write_text("left")
+            kept = shutil.copytree(place.folder, entered / "kept", dirs_exist_ok=True)
+        assert not place.folder.exists()
+        kept.rename(place.folder)
+        os.chown(place.folder, 65_534, -1)
 
 
 def test_what_is_secret_is_not_shown() -> None:
