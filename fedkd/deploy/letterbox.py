@@ -95,7 +95,8 @@ class Letterbox:
             return self._refuse(Told.MALFORMED, Reason.MALFORMED, run, round)
         if not allowed and type(message) not in NEEDS_NO_TICKET:
             return self._refuse(Told.BUNDLE, Reason.NOT_APPROVED, run, round)
-        answered = self._asked(letter or b"")
+        # Without a ticket the message alone goes on: nothing that rides along is looked at.
+        answered = self._asked((letter or b"") if allowed else encode(message))
         return answered or self._refusal(Reason.FAILED, run, round)
 
     def _asked(self, letter: bytes) -> bytes | None:
