@@ -8,7 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class Hospitals:
         more: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
-        self.federation = folder / "coordinator"
+        self.federation, self.keys = folder / "coordinator", folder / "officer.key"
         self.rows, self.mechanism, self.paper = rows, mechanism, paper
         self.policy, self.more = policy or {}, more or {}
         self.sites = {site: folder / site for site in sorted(rows)}
@@ -110,8 +111,7 @@ class Hospitals:
     def __enter__(self) -> "Hospitals":
         try:
             self._found()
-            for site in self.sites:
-                self.start(site)
+            at_once(self.start, self.sites)
             self.connected(*self.sites)
         except BaseException:
             print(self.logs())
@@ -141,7 +141,7 @@ class Hospitals:
             if set(sites) <= there:
                 return
             assert time.monotonic() < until, f"{status}\n{self.logs()}"
-            time.sleep(1)
+            time.sleep(0.2)
 
     def run(self, *overrides: str, seconds: float = 420.0, resume: Path | None = None) -> Path:
         """A whole run; the people at the hospitals say yes once they are asked."""
@@ -214,18 +214,19 @@ class Hospitals:
     def say_yes(self, out: Path, *words: object, seconds: float = 120.0) -> None:
         """At each hospital a person approves, with these words, once the proposal is there."""
         until, proposal = time.monotonic() + seconds, out / "proposal.json"
-        waiting = set(self.sites)
-        while waiting:
-            assert time.monotonic() < until, f"no proposal at {waiting}\n{self.logs()}"
-            time.sleep(0.3)
-            if not proposal.exists():
-                continue
-            digest = hashlib.sha256(proposal.read_bytes()).hexdigest()
-            for site in sorted(waiting):
-                folder = self.sites[site]
-                if (folder / "proposals" / f"{digest}.json").exists():
-                    fedkd("site", "approve", folder, digest, *words, "--yes", "--by", "Ada Example")
-                    waiting.discard(site)
+
+        def says_yes(site: str) -> None:
+            while not (proposal.exists() and (path := self._on_the_shelf(site, proposal)).exists()):
+                assert time.monotonic() < until, f"no proposal at {site}\n{self.logs()}"
+                time.sleep(0.3)
+            said = (*words, "--yes", "--by", "Ada Example")
+            fedkd("site", "approve", self.sites[site], path.stem, *said)
+
+        at_once(says_yes, self.sites)
+
+    def _on_the_shelf(self, site: str, proposal: Path) -> Path:
+        digest = hashlib.sha256(proposal.read_bytes()).hexdigest()
+        return self.sites[site] / "proposals" / f"{digest}.json"
 
     def ended(
         self, process: "subprocess.Popen[bytes]", out: Path, *, seconds: float = 420.0
@@ -255,8 +256,7 @@ class Hospitals:
     def _found(self) -> None:
         """The coordinator runs, and every hospital has joined and is admitted."""
         self._coordinator()
-        for site in self.sites:
-            self._joined(site)
+        at_once(self._joined, self.sites)
 
     def _coordinator(self) -> None:
         self.folder.mkdir(parents=True)
@@ -270,7 +270,12 @@ class Hospitals:
             "--address", f"localhost:{free_port()}", "--schema", schema,
             "--superlink-port", free_port(),
         )  # fmt: skip
+        self._officer()
         self.start_server()
+
+    def _officer(self) -> None:
+        made = told("keys", "new", self.keys, "--name", "Ada Example")
+        self.keys.with_suffix(".vkey").write_text(made["vkey"] + "\n")
 
     def _joined(self, site: str) -> None:
         folder, by_hand = self.sites[site], self.folder / "by-hand"
@@ -303,10 +308,7 @@ class Hospitals:
         path.write_text(yaml.safe_dump(typed, sort_keys=False))
 
     def _paper(self, site: str) -> None:
-        keys, papers = self.folder / "officer.key", self.folder / "by-hand" / site
-        if not keys.exists():
-            made = told("keys", "new", keys, "--name", "Ada Example")
-            keys.with_suffix(".vkey").write_text(made["vkey"] + "\n")
+        papers = self.folder / "by-hand" / site
         fedkd(
             "privacy", "budget", "new", papers, "--population", site, "--patients",
             len(self.rows[site]),
@@ -314,10 +316,10 @@ class Hospitals:
         path = papers / "budget.yaml"
         typed = yaml.safe_load(path.read_text())
         path.write_text(yaml.safe_dump({**typed, **self.paper}, sort_keys=False))
-        fedkd("keys", "sign", path, "--key", keys)
+        fedkd("keys", "sign", path, "--key", self.keys)
         fedkd(
             "privacy", "budget", "install", self.sites[site] / "site", path,
-            "--officer", keys.with_suffix(".vkey"),
+            "--officer", self.keys.with_suffix(".vkey"),
         )  # fmt: skip
 
     def _end(self) -> None:
@@ -327,6 +329,12 @@ class Hospitals:
             process.wait()
         for folder in [*self.sites.values(), self.federation]:
             kill_all_of(folder)
+
+
+def at_once(what: Callable[[str], None], sites: Iterable[str]) -> None:
+    """The same at each hospital, two at a time: people do not wait for each other."""
+    with ThreadPoolExecutor(2) as people:
+        list(people.map(what, sites))
 
 
 def logged(log: Path, ending: str) -> bool:
