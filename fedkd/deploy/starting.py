@@ -109,6 +109,7 @@ def _service(hospital: Hospital, who: Whose, keep_network: bool, log_format: str
         ready=lambda: _listens(hospital.socket),
         explain=_last_line,
         end_seconds=30.0,
+        log_mode=0o600,  # what went wrong with records is none of the letterbox's business
     )
 
 

@@ -21,7 +21,7 @@ from fedkd.deploy.consent import Desk
 from fedkd.deploy.hospital import Hospital, write_private
 from fedkd.deploy.letterbox import allow
 from fedkd.deploy.preparing import Whose, prepare_letterbox
-from fedkd.deploy.starting import reached
+from fedkd.deploy.starting import programs, reached
 from fedkd.deploy.supervising import Program, Supervisor, state_of, supervisor_of
 from fedkd.federation.building import Workshop
 from fedkd.knowledge import BadInput
@@ -59,11 +59,11 @@ def in_time(call: Callable[[], object], seconds: float = 5.0) -> object:
     return said[0]
 
 
-def supervised(folder: Path, log: Path, *, user: int | None = None) -> None:
+def supervised(folder: Path, log: Path, *, user: int | None = None, mode: int = 0o640) -> None:
     """One start of a program whose output goes to `log`, by a supervisor in its own process."""
     pid = os.fork()
     if pid == 0:
-        program = Program("node", ["/bin/echo", "said"], {}, folder, log, user, user)
+        program = Program("node", ["/bin/echo", "said"], {}, folder, log, user, user, log_mode=mode)
         try:
             Supervisor(folder, [program], lambda line: None).run()
         finally:
@@ -237,6 +237,12 @@ def test_what_went_wrong_is_readable_by_its_owner_alone(hospital: Hospital) -> N
     hospital.invitation.unlink()
     Desk(hospital.folder, Workshop()).handle(b"no letter")
     assert stat.S_IMODE((hospital.folder / "errors.txt").stat().st_mode) == 0o600
+    made = {it.name: it for it in programs(hospital, Whose())}
+    assert {made["letterbox"].log_mode, made["node"].log_mode} == {0o640}
+    log = made["service"].log
+    log.touch(0o644)  # in a container both users have one group: its tracebacks lie in run/
+    supervised(hospital.run, log, mode=made["service"].log_mode)
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
 @contextmanager
