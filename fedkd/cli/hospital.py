@@ -172,7 +172,10 @@ def start(
         print(f"started in the background, process {pid}; see {log}")
         return DONE
     authority = hospital.letterbox / AUTHORITY if only == LETTERBOX else hospital.authority
-    for warning in ending_authority(authority):
+    warnings = ending_authority(authority)
+    if only != LETTERBOX and who.group is not None:
+        warnings += hospital.records_in_reach(who.group)
+    for warning in warnings:
         tell(Line(f"WARNING: {warning}", level="warning"))
     return become(
         hospital,

@@ -142,7 +142,7 @@ class Hospital:
         """`BadInput`, with what to type, where anybody else may read what only the owner may.
 
         With a `letterbox_group` the way to the letterbox and the socket is open to that group:
-        whatever else lies in the folder, and the records wherever they are, must be closed to it.
+        whatever else lies in the folder must be closed to it.
         """
         entered = letterbox_group is not None or bool(self.folder.stat().st_mode & _OTHERS)
         for path, mode in self._readable(entered=entered):
@@ -161,9 +161,8 @@ class Hospital:
             self._expect_out_of_reach(letterbox_group)
 
     def _expect_out_of_reach(self, group: int | None) -> None:
-        """`BadInput` where the letterbox's user may read records, or what lies loose in here."""
-        ours = {self.run, self.letterbox}
-        for path in (*self._records(), *sorted(set(self.folder.iterdir()) - ours)):
+        """`BadInput` where the letterbox's user may read what lies loose in here."""
+        for path in sorted(set(self.folder.iterdir()) - {self.run, self.letterbox}):
             if path.exists() and self._is_reached(path.resolve(), group):
                 wanted = "700" if path.is_dir() else "600"
                 raise BadInput(
@@ -172,6 +171,18 @@ class Hospital:
                     f"0{wanted}, or a folder that only its owner may enter",
                     f"chmod {wanted} {path}",
                 )
+
+    def records_in_reach(self, letterbox_group: int | None) -> list[str]:
+        """A warning where the letterbox's user may read the table that site.yaml names.
+
+        By modes alone: whether that user sees the folder at all (a container, a unit) is not asked.
+        """
+        return [
+            f"{path} may be read by the letterbox's user, unless that sees no such folder: "
+            f"chmod 600 {path}"
+            for path in self._records()
+            if path.exists() and self._is_reached(path.resolve(), letterbox_group)
+        ]
 
     def _is_reached(self, path: Path, group: int | None) -> bool:
         """Whether somebody of `group`, who may enter this folder, gets to `path` and reads it."""

@@ -10,6 +10,8 @@ from fedkd.deploy.knock import REFUSED, TASK
 from fedkd.knowledge.bad_input import BadInput
 
 SHIMS: Final = "shims"
+SHARED: Final = "home/executor.secret"
+"""What the node's executor shows it, fresh at each start of the node."""
 PASSED: Final = ("flower-superexec",)
 """What a SuperNode has to find by its bare name, and is Flower's own."""
 _KNOCK: Final = Path(__file__).with_name("knock.py")
@@ -23,7 +25,8 @@ def write_shims(letterbox: Path) -> Path:
         words = [sys.executable, "-I", "-S", str(_KNOCK), str(letterbox), name]
         _write(folder / name, f'exec {shlex.join(words)} "$@"')
     for name in PASSED:
-        _write(folder / name, f'exec {shlex.quote(str(installed(name)))} "$@"')
+        words = [str(installed(name)), "--superexec-auth-secret-file", str(letterbox / SHARED)]
+        _write(folder / name, f'exec {shlex.join(words)} "$@"')
     return folder
 
 

@@ -17,10 +17,11 @@ from fedkd.deploy.lines import TEXT
 from fedkd.deploy.node_words import untrusted
 from fedkd.deploy.others_files import opened_to_append, read_end
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
-from fedkd.deploy.shims import SHIMS
+from fedkd.deploy.shims import SHARED, SHIMS
 from fedkd.deploy.socket import Away, Frame, Kind, connected, request
 from fedkd.deploy.supervising import Program, behind_a_pipe, state_of, supervisor_of
 from fedkd.federation.flower import QUIET
+from fedkd.federation.flower.guarded import SHARED_VARIABLE
 from fedkd.federation.flower.node import LAST_WORDS, REFUSED, VARIABLES
 from fedkd.knowledge.bad_input import BadInput
 
@@ -82,6 +83,7 @@ def letterbox_environment(letterbox: Path) -> dict[str, str]:
         "PATH": os.pathsep.join([str(letterbox / SHIMS), "/usr/bin", "/bin"]),
         "HOME": home,
         "FLWR_HOME": home,
+        SHARED_VARIABLE: str(letterbox / SHARED),
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,
         "PYTHONUNBUFFERED": "1",
@@ -111,6 +113,7 @@ def _service(
         explain=_last_line,
         end_seconds=30.0,
         secret=key,
+        log_mode=0o600,  # what went wrong with records is none of the letterbox's business
     )
 
 

@@ -54,6 +54,7 @@ class Program:
     explain: Callable[[str], tuple[str, float]] = lambda tail: ("", 0.0)
     end_seconds: float = 10.0
     secret: bytes | None = field(default=None, repr=False)
+    log_mode: int = 0o640
 
 
 @dataclass(slots=True)
@@ -125,9 +126,13 @@ class Supervisor:
         with suppress(OSError):
             if program.log.lstat().st_size > _MOST_LOG_BYTES:
                 program.log.replace(program.log.with_suffix(".log.1"))
-        handle = opened_to_append(program.log)
-        if program.user is not None and stat.S_ISREG(os.fstat(handle).st_mode):
-            os.fchown(handle, program.user, -1 if program.group is None else program.group)
+        handle = opened_to_append(program.log, program.log_mode)
+        found = os.fstat(handle)
+        if stat.S_ISREG(found.st_mode):
+            if found.st_uid == os.geteuid():
+                os.fchmod(handle, program.log_mode)
+            if program.user is not None:
+                os.fchown(handle, program.user, -1 if program.group is None else program.group)
         each.begun_at = os.fstat(handle).st_size
         try:
             with behind_a_pipe(program.secret) as pipe:

@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 import ssl
+import stat
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,6 +26,8 @@ from fedkd.deploy.invitations import address
 from fedkd.deploy.knock import SETTINGS
 from fedkd.deploy.preparing import AUTHORITY, Whose, prepare_letterbox
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder
+from fedkd.deploy.shims import SHARED
+from fedkd.deploy.starting import reached
 from fedkd.deploy.supervising import state_of
 from fedkd.federation.flower.bundle import app_folder
 from fedkd.wire import UNKNOWN, Reason, Refusal, decode
@@ -46,9 +50,9 @@ sys.exit(Supervisor(hospital.run, node).run())
 """The supervisor of `fedkd site start`, with Flower's node and nothing else."""
 
 
-def until(reached: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
     end = time.monotonic() + seconds
-    while not (found := reached()):
+    while not (found := holds()):
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.2)
     return found
@@ -221,7 +225,7 @@ def test_a_stolen_key_is_cut_off_where_it_is_connected_and_stays_out(
     """The thief's machine is connected with all that the hospital holds; then it is revoked."""
     hospital = joined(server, "finchley", tmp_path / "finchley")
     with node(hospital):
-        until(lambda: connection(server, "finchley") == "online")
+        until(lambda: reached(hospital.letterbox))
         said = told("server", "revoke", "finchley", "--dir", server.folder, "--reason", "stolen")
         assert said["superlink_told"] is True
         first = until(lambda: reads(hospital), 20)  # at its next call, every half second
@@ -233,6 +237,57 @@ def test_a_stolen_key_is_cut_off_where_it_is_connected_and_stays_out(
 
 
 HEX = re.compile("[0-9a-f]+")
+
+
+def test_nobody_else_on_the_machine_takes_a_task_from_the_node(
+    server: ServerFolder, tmp_path: Path
+) -> None:
+    """Any user reaches a port of loopback: whoever takes a task answers in the site's name."""
+    hospital = joined(server, "girton", tmp_path / "girton")
+    secret = hospital.letterbox / SHARED
+    with node(hospital):
+        until(lambda: reached(hospital.letterbox))
+        port = port_of(hospital)
+        assert acquired(port, None) == 401
+        assert acquired(port, b"guessed") == 401
+        assert acquired(port, secret.read_bytes()) == 200  # as its own executor does
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def port_of(hospital: Hospital) -> int:
+    """Where the node serves its executor."""
+    pid = state_of(hospital.run)["node"]["pid"]
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return int(words[words.index(b"--port") + 1])
+
+
+def acquired(port: int, secret: bytes | None) -> int:
+    """The status of the call that takes a task, as Flower's executor makes it."""
+    import httpx
+    from flwr.proto.runtime_pb2 import AcquireTaskRequest
+    from flwr.supercore.superexec import run_superexec as flower
+
+    more: list[Any] = [flower.RuntimeVersionHttpInterceptor(component_name="SuperExec")]
+    if secret is not None:
+        more.append(
+            flower.SuperExecAuthHttpInterceptor(
+                master_secret=secret, protected_methods=flower._SUPEREXEC_AUTH_METHODS
+            )
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # flwr 1.41 with a newer httpx
+        reached = flower.RuntimeHttpClient.from_server_address(
+            server_address=f"127.0.0.1:{port}", insecure=True, root_certificates=None,
+            interceptors=more,
+        )  # fmt: skip
+    with reached as client:
+        try:
+            client.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-clientapp"]))
+        except httpx.HTTPStatusError as error:
+            return error.response.status_code
+    return 200
+
+
 OTHER_TASKS = ("train", "evaluate", "query", "query.weights", "train.answer")
 FOREIGN_RUN = "run-foreign"
 FOREIGN_CLIENT = """\

@@ -21,13 +21,14 @@ from fedkd.deploy.consent import Desk
 from fedkd.deploy.hospital import Hospital, write_private
 from fedkd.deploy.letterbox import allow
 from fedkd.deploy.preparing import Whose, prepare_letterbox
-from fedkd.deploy.starting import reached
+from fedkd.deploy.starting import programs, reached
 from fedkd.deploy.supervising import Program, Supervisor, state_of, supervisor_of
 from fedkd.federation.building import Workshop
 from fedkd.knowledge import BadInput
 from tests.deploy.federations import coordinator, enrolled
 from tests.deploy.test_founding import AMERICAN, Made
 
+NOBODY = 65534
 KEPT = "records of patient 4711\n"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 
@@ -59,11 +60,11 @@ def in_time(call: Callable[[], object], seconds: float = 5.0) -> object:
     return said[0]
 
 
-def supervised(folder: Path, log: Path, *, user: int | None = None) -> None:
+def supervised(folder: Path, log: Path, *, user: int | None = None, mode: int = 0o640) -> None:
     """One start of a program whose output goes to `log`, by a supervisor in its own process."""
     pid = os.fork()
     if pid == 0:
-        program = Program("node", ["/bin/echo", "said"], {}, folder, log, user, user)
+        program = Program("node", ["/bin/echo", "said"], {}, folder, log, user, user, log_mode=mode)
         try:
             Supervisor(folder, [program], lambda line: None).run()
         finally:
@@ -153,19 +154,15 @@ def outside() -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.parametrize("where", ["hospital/records.csv", "records/east.csv", "hospital/notes"])
-def test_records_that_the_letterboxs_user_may_read_let_nothing_start(
+@pytest.mark.parametrize("where", ["records.csv", "notes"])
+def test_what_lies_loose_where_the_letterboxs_user_may_read_it_lets_nothing_start(
     outside: Path, where: str
 ) -> None:
     """A folder of a hospital is entered by its letterbox: what lies loose in it is closed."""
-    enrolled(coordinator(outside), "north", outside / "hospital")
-    hospital, group = Hospital(outside / "hospital"), 65534
-    path = outside / where
-    path.parent.mkdir(exist_ok=True)
+    hospital, group = entered(outside), NOBODY
+    path = hospital.folder / where
     path.write_text(KEPT)
     path.chmod(0o644)
-    hospital.site_yaml.write_text(f"data: {{path: {path}}}\n")
-    hospital.site_yaml.chmod(0o600)
     hospital.expect_private()  # the same user: nobody else enters
     with pytest.raises(BadInput, match=f"letterbox's user may read it.*chmod 600 {path}"):
         hospital.expect_private(group)
@@ -173,6 +170,25 @@ def test_records_that_the_letterboxs_user_may_read_let_nothing_start(
     hospital.expect_private(group)
     path.chmod(0o600)
     hospital.expect_private(group)
+
+
+def test_records_elsewhere_that_the_letterboxs_user_may_read_are_warned_of(outside: Path) -> None:
+    hospital, path = entered(outside), outside / "records" / "east.csv"
+    path.parent.mkdir()
+    path.write_text(KEPT)
+    path.chmod(0o644)
+    hospital.site_yaml.write_text(f"data: {{path: {path}}}\n")
+    hospital.site_yaml.chmod(0o600)
+    hospital.expect_private(NOBODY)
+    (warned,) = hospital.records_in_reach(NOBODY)
+    assert f"chmod 600 {path}" in warned
+    path.parent.chmod(0o700)
+    assert hospital.records_in_reach(NOBODY) == []
+
+
+def entered(outside: Path) -> Hospital:
+    enrolled(coordinator(outside), "north", outside / "hospital")
+    return Hospital(outside / "hospital")
 
 
 def seen_by(user: int, folder: Path, names: Sequence[str]) -> dict[str, set[str]]:
@@ -203,7 +219,6 @@ def seen_by(user: int, folder: Path, names: Sequence[str]) -> dict[str, set[str]
     return {kind: set(names) for kind, names in told.items()}
 
 
-NOBODY = 65534
 SHIMS = ("flower-superexec", "flwr-agentapp", "flwr-clientapp", "flwr-connector", "flwr-model",
          "flwr-serverapp", "flwr-simulation")  # fmt: skip
 READ = {"letterbox/approved", "letterbox/ca.crt", "letterbox/letterbox.json", "letterbox/node.key",
@@ -237,6 +252,12 @@ def test_what_went_wrong_is_readable_by_its_owner_alone(hospital: Hospital) -> N
     hospital.invitation.unlink()
     Desk(hospital.folder, Workshop()).handle(b"no letter")
     assert stat.S_IMODE((hospital.folder / "errors.txt").stat().st_mode) == 0o600
+    made = {it.name: it for it in programs(hospital, Whose())}
+    assert {made["letterbox"].log_mode, made["node"].log_mode} == {0o640}
+    log = made["service"].log
+    log.touch(0o644)  # in a container both users have one group: its tracebacks lie in run/
+    supervised(hospital.run, log, mode=made["service"].log_mode)
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
 @contextmanager

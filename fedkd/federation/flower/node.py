@@ -119,6 +119,9 @@ def main() -> None:
     from flwr.supercore import heartbeat
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
+    from fedkd.federation.flower.guarded import guard
+
+    guard()
     trouble, longest = Trouble(), poll_seconds()
 
     class Watched(fleet.NodeAuthHttpInterceptor):
