@@ -1,7 +1,7 @@
 """A whole federation without a network: a coordinator's folder, and hospitals' beside it."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,12 +125,17 @@ class Federated:
         policy: Mapping[str, Any] | None = None,
         ports: tuple[int, int] = (8443, 18_000),
         more: Mapping[str, Any] | None = None,
+        form: Mapping[str, Any] = SCHEMA,
+        deal: Callable[[Path, Any], object] | None = None,
         **paper_keys: Any,
     ) -> "Federated":
-        """`ports` are those of proxy and SuperLink; `more` stands in each site.yaml, too."""
+        """`ports` are those of proxy and SuperLink; `more` stands in each site.yaml, too.
+
+        `form` is of the records, `deal` writes a hospital's `rows` into its folder.
+        """
         folder.mkdir(parents=True)
         schema = folder / "schema.yaml"
-        schema.write_text(yaml.safe_dump(SCHEMA, sort_keys=False))
+        schema.write_text(yaml.safe_dump(dict(form), sort_keys=False))
         server = make_server(
             folder / "coordinator",
             name="Hearts",
@@ -150,7 +155,10 @@ class Federated:
                 server.folder / "roster.json", roster.with_enrolled(enrolment, nodes[site])
             )
             hospital = Hospital(folder / site)
-            write_csv(hospital.folder / "records.csv", theirs)
+            if deal is None:
+                write_csv(hospital.folder / "records.csv", theirs)
+            else:
+                deal(hospital.folder, theirs)
             site_yaml(hospital, mechanism, policy or {}, more or {})
             found(hospital, SiteFile.read(hospital.site_yaml), part_of, build)
             keys = paper_keys or (NOT_PRIVATE if mechanism == "none" else {})
