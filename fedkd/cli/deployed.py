@@ -12,6 +12,7 @@ from fedkd.cli.lines import say
 from fedkd.cli.run import Run, dataset_of, versions, without
 from fedkd.cli.telling import alone, tell, told
 from fedkd.data import Card, Dataset, no_records
+from fedkd.data.mapped import in_form
 from fedkd.deploy.federation_file import FederationFile
 from fedkd.deploy.proposals import RunProposal
 from fedkd.deploy.remedies import with_remedy
@@ -126,6 +127,8 @@ class DeployedRun(Run):
             card = Card(form.name, "", form.space.kind, "not stated", "not stated", "not stated")
             return Dataset(card, form.space, no_records(form.space), None, form.schema)
         own = dataset_of(spec)
+        if form.schema is None:
+            return in_form(own, form.space)
         if own.space != form.space:
             raise BadInput(
                 f"data.path={spec['path']} in another form than the federation's",

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from fedkd.audit import Log
 from fedkd.cli.evaluated import report
+from fedkd.cli.lines import say
 from fedkd.cli.questioned import NAME, handed_over, head, keep, question_of
 from fedkd.federation.evaluating import Grouping, check_thresholds, digest_of_model
 from fedkd.federation.evaluation import figures_of, flat, owned
 from fedkd.federation.measured import EVERYWHERE, reliability, tables
+from fedkd.federation.rounds import NoQuorum
 from fedkd.knowledge import BadInput, Digest
 from fedkd.report.releasing import threshold_in_use
 from fedkd.wire import Evaluation
@@ -70,7 +72,10 @@ def evaluate(
     load_engine()
     if data is None:
         question = question_of(run, model, asked, group, epsilon or DEFAULT_EPSILON)
-        told = _by_question(run, question, grouping, sites, wait_s)
+        try:
+            told = _by_question(run, question, grouping, sites, wait_s)
+        except NoQuorum as error:
+            return _not_ended(run, str(error), as_json=as_json)
     else:
         told = _on_own(run, model, asked, data, data_path, group, grouping, outsider)
         keep(run.folder / NAME, told)
@@ -81,6 +86,15 @@ def evaluate(
     return (
         DONE if told["kind"] == "data" or any(it["answered"] for it in told["sites"]) else REFUSED
     )
+
+
+def _not_ended(run: "Run", why: str, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"out": str(run.folder), "why": why}, indent=2))
+    else:
+        say(f"the evaluation did not end: {why}")
+        say("the same command goes on: the proposal stays, and a yes holds")
+    return REFUSED
 
 
 def _by_question(

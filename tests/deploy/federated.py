@@ -128,16 +128,19 @@ class Federated:
         patient: str | None = None,
         officer_name: str = "Ada Example",
         more: Mapping[str, Any] | None = None,
+        form: Mapping[str, Any] = SCHEMA,
+        deal: Callable[[Path, Any], object] | None = None,
         **paper_keys: Any,
     ) -> "Federated":
         """`ports` are those of proxy and SuperLink, for whoever starts them.
 
         `own_name` is what hospitals call a column in their own files, `patient` that of patients;
-        `more` stands in each site.yaml, too.
+        `more` stands in each site.yaml, too. `form` is of the records, `deal` writes a hospital's
+        `rows` into its folder.
         """
         folder.mkdir(parents=True)
         schema = folder / "schema.yaml"
-        schema.write_text(yaml.safe_dump(SCHEMA, sort_keys=False))
+        schema.write_text(yaml.safe_dump(dict(form), sort_keys=False))
         server = make_server(
             folder / "coordinator",
             name="Hearts",
@@ -157,8 +160,11 @@ class Federated:
                 server.folder / "roster.json", roster.with_enrolled(enrolment, nodes[site])
             )
             hospital = Hospital(folder / site)
-            rows_here = [{own_name(name): value for name, value in row.items()} for row in theirs]
-            write_csv(hospital.folder / "records.csv", rows_here)
+            if deal is None:
+                named = [{own_name(name): value for name, value in row.items()} for row in theirs]
+                write_csv(hospital.folder / "records.csv", named)
+            else:
+                deal(hospital.folder, theirs)
             site_yaml(hospital, mechanism, policy or {}, own_name, patient, more or {})
             found(hospital, SiteFile.read(hospital.site_yaml), part_of, build)
             keys = paper_keys or (NOT_PRIVATE if mechanism == "none" else {})

@@ -109,6 +109,9 @@ def spent(federation: Hospitals) -> dict[str, float]:
 def counted(federation: Hospitals, run: Path) -> None:
     """Every hospital counts how the student does on its own patients, and pays for it once."""
     before = spent(federation)
+    said = fedkd("evaluate", run, "--epsilon", "0.5", "--wait", "0", check=False)
+    assert "the same command goes on" in said  # nobody said yes yet
+    assert spent(federation) == before
     (figures,) = federation.evaluated(run, "--epsilon", "0.5")["evaluations"]
     assert figures["private"]
     assert all(row["answered"] for row in figures["sites"]), figures
