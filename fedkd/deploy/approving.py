@@ -8,16 +8,8 @@ from typing import Any
 
 from fedkd.audit import Roster
 from fedkd.deploy.bundles import pinned
-from fedkd.deploy.consent import (
-    Decision,
-    Shelf,
-    agreed_settings,
-    decide,
-    decided,
-    folder_of,
-    lacks_model,
-    objection_to,
-)
+from fedkd.deploy.consent import Shelf, agreed_settings, folder_of, lacks_model, objection_to
+from fedkd.deploy.decisions import Decision, decide, decided
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.proposals import RunProposal

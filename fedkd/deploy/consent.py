@@ -8,15 +8,16 @@ the closed list, and the refusal is logged.
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 from typing import Final
 
-from fedkd.audit import Entry, Log
+from fedkd.audit import Log
 from fedkd.audit.officer import verifier_of
 from fedkd.deploy.bundles import pinned
+from fedkd.deploy.decisions import Decision, decide, decided
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal, read_any
 from fedkd.deploy.hospital import Hospital, append_private, private_folder, write_private
 from fedkd.deploy.policy import Guard, Policy
@@ -24,7 +25,7 @@ from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.evaluating import has_model
 from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
-from fedkd.federation.witnessing import enrol, roster_in
+from fedkd.federation.witnessing import roster_in
 from fedkd.knowledge import BadInput, Digest, OtherFormat
 from fedkd.privacy import Mechanism
 from fedkd.wire import (
@@ -51,70 +52,6 @@ DAY_SECONDS: Final = 86_400.0
 _LOG = logging.getLogger("fedkd.service")
 BY_POLICY: Final = "policy in site.yaml"
 """Who decides where a person's word is not asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What was decided about a run at a site: of which paper, by whom, when (UTC)."""
-
-    run: str
-    proposal: Digest
-    ruling: Ruling
-    by: str
-    at: str
-    reason: str
-
-
-def decided(log: Log, about: str) -> Decision | None:
-    """The newest decision in a site's log about a run, or whatever else a proposal is `about`.
-
-    None where nobody decided anything.
-    """
-    entries = _decisions(log, about)
-    if not entries:
-        return None
-    body, at = entries[-1].body, entries[-1].at
-    ruling = Ruling(body["ruling"])
-    return Decision(body["run"], body["proposal"], ruling, body["by"], at, body.get("reason", ""))
-
-
-def _decisions(log: Log, about: str) -> list[Entry]:
-    """The entries of what was decided about something, oldest first."""
-    entries: list[Entry] = []
-    while (entry := log.entry(f"consent/{about}/{len(entries) + 1}")) is not None:
-        entries.append(entry)
-    return entries
-
-
-def decide(
-    log: Log, proposal: AnyProposal, ruling: Ruling, *, by: str, reason: str = ""
-) -> Decision:
-    """Writes a decision into a site's log, durably; the same one again changes nothing.
-
-    An approval also enrols everybody whose keys the proposal names: whom the site knows in the run.
-    """
-    about, digest = proposal.about, proposal.digest
-    before = decided(log, about)
-    if before is not None and (before.proposal, before.ruling) == (digest, ruling):
-        return before
-    key = f"consent/{about}/{len(_decisions(log, about)) + 1}"
-    body = {"run": proposal.run, "round": 0, "proposal": digest, "ruling": str(ruling), "by": by}
-    with log.writing():
-        if ruling is Ruling.DECLINED:
-            body |= {"rule": "declined", "reason": reason}
-            log.append(key, "release.refused", body)
-        else:
-            roster = proposal.federated().rosters()[log.party]
-            enrol(log, proposal.run, roster, None if about == proposal.run else about)
-            body |= {"asked": dict(proposal.asked), "bundle": proposal.bundle}
-            body |= {"would_leave": dict(proposal.would_leave)}
-            if isinstance(proposal, RunProposal):
-                body["query"] = dict(proposal.query)
-            log.append(key, "config.fixed", body)
-    made = decided(log, about)
-    if made is None:
-        raise KeyError(about)
-    return made
 
 
 class Shelf:

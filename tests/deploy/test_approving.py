@@ -9,7 +9,8 @@ import pytest
 from fedkd.audit import Log
 from fedkd.cli.app import run as fedkd
 from fedkd.cli.deployed import DeployedRun
-from fedkd.deploy.consent import Desk, Shelf, decided
+from fedkd.deploy.consent import Desk, Shelf
+from fedkd.deploy.decisions import decided
 from fedkd.deploy.hospital import Hospital
 from fedkd.wire import (
     UNKNOWN,

@@ -11,7 +11,8 @@ import yaml
 
 from fedkd.audit import Log
 from fedkd.cli.deployed import DeployedRun
-from fedkd.deploy.consent import BY_POLICY, MOST_PROPOSALS, Desk, Shelf, decide
+from fedkd.deploy.consent import BY_POLICY, MOST_PROPOSALS, Desk, Shelf
+from fedkd.deploy.decisions import decide
 from fedkd.deploy.policy import Policy
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.participant import Refused
