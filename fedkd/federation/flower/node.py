@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -150,6 +151,9 @@ def main() -> None:
         trouble.ends("it stopped asking")
     except SystemExit as ended:
         status = ended.code
+    except BaseException as error:  # as a process that goes on it would be worse
+        traceback.print_exc()
+        trouble.ends(f"Flower raised {type(error).__name__}")
     print(trouble.last_words(), file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
