@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 from urllib.parse import quote
 
+from fedkd.audit.locking import read_secret, secret_form
 from fedkd.audit.verify import SEED_BYTES, Algorithm, SigningKey
 
 FOLDER = "keys"
@@ -43,7 +44,7 @@ def witness_keys(folder: Path) -> tuple[SigningKey, ...]:
 
 
 def _read(path: Path) -> SigningKey:
-    return SigningKey.parse(path.read_text().strip())
+    return SigningKey.parse(read_secret(path).decode().strip())
 
 
 def _make(folder: Path, file: str, name: str, algorithm: Algorithm) -> None:
@@ -52,11 +53,12 @@ def _make(folder: Path, file: str, name: str, algorithm: Algorithm) -> None:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Writes a file that nobody else can read; whoever comes second finds the first one's."""
+    """Writes a secret that nobody else can read; whoever comes second finds the first one's."""
+    form = secret_form(path, text.encode())
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
+    with os.fdopen(handle, "wb") as file:
+        file.write(form)
         file.flush()
         os.fsync(file.fileno())
     try:

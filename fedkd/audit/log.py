@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,7 @@ from typing import Any, Self
 from fedkd.audit.events import EVENTS
 from fedkd.audit.growing import Damaged, GrowingTree
 from fedkd.audit.keys import log_key, make_keys, witness_keys
+from fedkd.audit.locking import locked_folder
 from fedkd.audit.place import expect_local
 from fedkd.audit.retention import check_erasable, spelled
 from fedkd.audit.verify import (
@@ -26,6 +28,7 @@ from fedkd.audit.verify import (
     Note,
     Range,
     Signature,
+    SigningKey,
     TrustPolicy,
     VerifierKey,
     canonical_copy,
@@ -33,6 +36,7 @@ from fedkd.audit.verify import (
     consistency,
     root,
 )
+from fedkd.knowledge.bad_input import OtherFormat
 
 FORMAT = 3
 TABLES = (
@@ -59,7 +63,7 @@ class Contradiction(ValueError):
     """A second entry under a key that already names another event or another body."""
 
 
-class UnknownFormat(ValueError):
+class UnknownFormat(OtherFormat):
     """A log that this version of fedkd cannot read."""
 
 
@@ -119,13 +123,11 @@ class Log:
         expect_local(path.parent)
         self._database = _connected(path)
         self._tree = GrowingTree(self._database, party)
+        self._folder = path.parent
         try:
-            self._open()
-            self._expect_own(path.parent)
-            make_keys(path.parent, party)
-            self._key = log_key(path.parent)
-            self.witness_keys = witness_keys(path.parent)
-            self._keep_keys()
+            self._open()  # sealed keys are opened by whoever signs: reading needs no passphrase
+            if locked_folder(path.parent) is None or self._fact("vkey") is None:
+                _ = self._keys
         except BaseException:
             self._database.close()
             raise
@@ -134,10 +136,7 @@ class Log:
         with self.writing():
             found = self._database.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, 2, FORMAT):
-                raise UnknownFormat(
-                    f"found a log of format {found}, expected {FORMAT}; read it with the version "
-                    "of fedkd that wrote it, and start a new run with this one"
-                )
+                raise UnknownFormat("a log", found, FORMAT)
             if found != FORMAT:
                 for table in (*TABLES, *SINCE_3) if found == 0 else SINCE_3:
                     self._database.execute(table)
@@ -205,17 +204,18 @@ class Log:
         self, key: str, type: str, body: Mapping[str, Any], written: bytes
     ) -> tuple[int, str]:
         """One entry more, with a checkpoint over them all; its place and time."""
-        size, at, salt = self._tree.size, self._now(), secrets.token_bytes(SALT_BYTES)
+        signer, at = self._keys[0], self._now()
+        size, salt = self._tree.size, secrets.token_bytes(SALT_BYTES)
         bound = commitment(written, salt)
         leaf = Header(type, size, at, self.party, bound, run=body.get("run"), key=key).to_bytes()
         self._tree.join(leaf)
-        text = Checkpoint(self._key.name, size + 1, self._tree.root()).text()
+        text = Checkpoint(signer.name, size + 1, self._tree.root()).text()
         self._database.execute(
             "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)",
             (size, key, type, at, leaf, salt, written.decode()),
         )
         self._database.execute(
-            "INSERT INTO checkpoints VALUES (?, ?)", (size + 1, self._key.signed(text))
+            "INSERT INTO checkpoints VALUES (?, ?)", (size + 1, signer.signed(text))
         )
         self._tree.keep_if_due()
         return size, at
@@ -230,10 +230,23 @@ class Log:
             finally:
                 self._database.execute("PRAGMA synchronous=FULL")
 
-    def _keep_keys(self) -> None:
+    @cached_property
+    def _keys(self) -> tuple[SigningKey, tuple[SigningKey, ...]]:
+        self._expect_own(self._folder)
+        make_keys(self._folder, self.party)
+        made = log_key(self._folder), witness_keys(self._folder)
+        self._keep_keys(*made)
+        return made
+
+    @property
+    def witness_keys(self) -> tuple[SigningKey, ...]:
+        """The keys by which this party cosigns others' logs."""
+        return self._keys[1]
+
+    def _keep_keys(self, key: SigningKey, cosigns: Iterable[SigningKey]) -> None:
         """The public halves, for whoever the log is handed to."""
-        witnesses = "\n".join(key.verifier().text() for key in self.witness_keys)
-        facts = {"vkey": self._key.verifier().text().encode(), "witness": witnesses.encode()}
+        witnesses = "\n".join(each.verifier().text() for each in cosigns)
+        facts = {"vkey": key.verifier().text().encode(), "witness": witnesses.encode()}
         with self.writing() if any(self._fact(n) != v for n, v in facts.items()) else nullcontext():
             for name, value in facts.items():
                 if self._fact(name) != value:
@@ -255,12 +268,13 @@ class Log:
 
     def verifier(self) -> VerifierKey:
         """The public key that the log's checkpoints are checked with."""
-        return self._key.verifier()
+        told = self._fact("vkey")
+        return self._keys[0].verifier() if told is None else VerifierKey.parse(told.decode())
 
     @property
     def origin(self) -> str:
         """What the log is called, for ever."""
-        return self._key.name
+        return self.verifier().name
 
     def node(self, level: int, place: int) -> bytes:
         """A digest of the tree: the root over the leaves from place * 2^level on, 2^level many."""
@@ -398,8 +412,7 @@ class Log:
 
     def export_policy(self, path: Path) -> None:
         """Writes who cosigns this log, if anybody does, as a C2SP tlog-policy."""
-        policy = self._fact("policy")
-        if policy is not None:
+        if (policy := self._fact("policy")) is not None:
             path.write_bytes(policy)
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import secrets
-import stat
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote, unquote
@@ -17,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from fedkd.audit.locking import read_secret, secret_form
+from fedkd.audit.passphrase import PASSPHRASE_FILE, expect_ones_own, read_passphrase
 from fedkd.audit.verify import (
     SEED_BYTES,
     Algorithm,
@@ -33,13 +34,18 @@ BUDGET: Final = "privacy budget"
 """The kind of paper that a budget is: a signature over one kind says nothing about another."""
 _HEAD: Final = "fedkd signed paper v1"
 _NAMED: Final = "fedkd.invalid/person/"
-PASSPHRASE_FILE: Final = "FEDKD_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
-"""The environment variable that names a passphrase's file, where no option does."""
-SHORTEST_PASSPHRASE: Final = 12
-"""Bytes. Whoever has the key's file may try passphrases for as long as he likes."""
 _LOCKED: Final = "PRIVATE+LOCKED+"
 _GROUPS, _DIGITS = 6, 5
 _Key = TypeVar("_Key", SigningKey, VerifierKey)
+
+
+def fresh_key(name: str) -> SigningKey:
+    """A fresh Ed25519 key of the person `name`, in no file."""
+    if not name.strip():
+        raise BadInput(f"the name {name!r}", "a person's name, or that of an office")
+    return SigningKey(
+        _NAMED + quote(name.strip(), safe=""), Algorithm.ED25519, secrets.token_bytes(SEED_BYTES)
+    )
 
 
 def new_key(path: Path, name: str, passphrase: bytes | None = None) -> SigningKey:
@@ -49,17 +55,14 @@ def new_key(path: Path, name: str, passphrase: bytes | None = None) -> SigningKe
     `BestAvailableEncryption` makes it. `BadInput` where there is a file already: a key that was
     written over can sign nothing more.
     """
-    if not name.strip():
-        raise BadInput(f"the name {name!r}", "a person's name, or that of an office")
-    key = SigningKey(
-        _NAMED + quote(name.strip(), safe=""), Algorithm.ED25519, secrets.token_bytes(SEED_BYTES)
-    )
+    key = fresh_key(name)
     text = key.secret_text() + "\n" if passphrase is None else _locked(key, passphrase)
+    form = secret_form(path, text.encode())
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(form)
             file.flush()
             os.fsync(file.fileno())
         os.link(fresh, path)
@@ -83,7 +86,7 @@ def read_key(path: Path, passphrase_file: Path | None = None) -> SigningKey:
     environment names (`PASSPHRASE_FILE`).
     """
     try:
-        text, mode = path.read_text().strip(), path.stat().st_mode
+        text, mode = read_secret(path).decode().strip(), path.stat().st_mode
     except (OSError, UnicodeDecodeError):
         raise BadInput(f"no key in {path}", "a file that fedkd keys new made") from None
     try:
@@ -94,34 +97,8 @@ def read_key(path: Path, passphrase_file: Path | None = None) -> SigningKey:
         _expect_ed25519(key)
     except Malformed:  # says nothing of what the file holds
         raise BadInput(f"no key in {path}", "a file that fedkd keys new made") from None
-    _expect_ones_own(path, mode, "whoever reads a key signs as its person", "make a new key")
+    expect_ones_own(path, mode, "whoever reads a key signs as its person", "make a new key")
     return key
-
-
-def read_passphrase(file: Path | None = None) -> bytes | None:
-    """The passphrase in `file`, or in the one that the environment names; None where neither is.
-
-    Its line end is no part of it. `BadInput` where it is short, or others may read the file.
-    """
-    named = os.environ.get(PASSPHRASE_FILE)
-    if file is None and not named:
-        return None
-    path = Path(named or "") if file is None else file
-    try:
-        said, mode = path.read_bytes().rstrip(b"\r\n"), path.stat().st_mode
-    except OSError as error:
-        raise BadInput(
-            f"no passphrase in {path} ({error.strerror})", "a file whose first line is one"
-        ) from None
-    if stat.S_ISREG(mode):  # not what a password manager hands over through a pipe
-        _expect_ones_own(path, mode, "it opens a key", "take another passphrase")
-    if len(said) < SHORTEST_PASSPHRASE or b"\n" in said:
-        raise BadInput(
-            f"a passphrase of {len(said)} bytes in {path}",
-            f"one line of at least {SHORTEST_PASSPHRASE}",
-            "take several words by chance: whoever has the key's file can try them all",
-        )
-    return said
 
 
 def _locked(key: SigningKey, passphrase: bytes) -> str:
@@ -149,15 +126,6 @@ def _unlocked(text: str, path: Path, passphrase: bytes | None) -> SigningKey:
         raise Malformed(f"key in {path}", "a key of another kind", "Ed25519")
     seed = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
     return SigningKey(head.removeprefix(_LOCKED), Algorithm.ED25519, seed)
-
-
-def _expect_ones_own(path: Path, mode: int, why: str, remedy: str) -> None:
-    if mode & 0o077:
-        raise BadInput(
-            f"{path} with mode {mode & 0o777:04o}",
-            f"0600: {why}",
-            f"chmod 600 {path}, and {remedy} if somebody may have read this one",
-        )
 
 
 def verifier_of(text: str) -> VerifierKey:

@@ -17,7 +17,7 @@ import typer
 from fedkd import __version__
 from fedkd.cli import hospital_commands  # noqa: F401  # adds its commands to `fedkd site`
 from fedkd.cli.audit_commands import logs
-from fedkd.cli.options import Debug, Json
+from fedkd.cli.options import Debug, Json, PassphraseFile
 from fedkd.cli.privacy_commands import privacy
 from fedkd.cli.report_commands import report
 from fedkd.cli.run_commands import run as run_deployed
@@ -219,10 +219,29 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    federation: Annotated[
+        Path | None,
+        typer.Option(
+            "--federation",
+            metavar="DIR",
+            help="Of a deployed run: the coordinator's folder, where the run was made.",
+            show_default=False,
+        ),
+    ] = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait", metavar="SECONDS", min=0.0, help="Of a deployed run: for people to say yes."
+        ),
+    ] = 600.0,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Ask the hospitals for noised counts of how the student does, or try it on your own set."""
+    """Ask the hospitals for noised counts of how the student does, or try it on your own set.
+
+    Those of a deployed run are proposed it: people there say yes first (fedkd site approve).
+    """
     from fedkd.cli.evaluate import evaluate as evaluate_student
 
     return evaluate_student(
@@ -235,6 +254,8 @@ def evaluate(
         group=group,
         as_json=as_json,
         outsider=outsider,
+        federation=federation,
+        wait_s=wait,
     )
 
 
@@ -261,6 +282,7 @@ def release(
         float | None,
         typer.Option("--threshold", help="For two classes; 0.5 if not given.", show_default=False),
     ] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedkd.cli.options import Debug, Json
+from fedkd.cli.options import Debug, Json, PassphraseFile
 
 logs = typer.Typer(
     name="audit",
@@ -173,6 +173,7 @@ def audit_erase(
     rule: Annotated[
         str, typer.Option("--rule", metavar="TEXT", help="The retention rule, for the log.")
     ],
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from fedkd.audit.verify.command import plain
 from fedkd.deploy.firewall import ticket as firewall_ticket
+from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.hospital_proxy import proxy_for
 from fedkd.deploy.invitations import Invitation, address
 from fedkd.deploy.machine_check import check_machine
 from fedkd.deploy.network_check import Target, check_network
 from fedkd.deploy.verdicts import Verdict, in_order, passed, problem, to_json
+from fedkd.deploy.versions import coordinator_of
 from fedkd.federation.durable import write_bytes
 from fedkd.knowledge import BadInput
 
@@ -53,10 +55,12 @@ def _network(path: Path, folder: Path, ticket: Path | None) -> list[Verdict]:
     invitation = Invitation.parse(content, path.name)
     host, port = address(invitation.address)
     target = Target(host, port, invitation.ca)
-    joined = (path.parent / "keys" / "node.key").exists()
+    hospital = Hospital(path.parent)
+    joined = hospital.node_key.exists() and hospital.invitation.exists()
+    software = coordinator_of(hospital).software if joined else invitation.software
     verdicts = [
         _current(invitation, joined),
-        *check_machine(folder, invitation.software, joined=joined),
+        *check_machine(folder, software, joined=joined),
     ]
     proxy = proxy_for(host)
     way = check_network(target, proxy)

@@ -1,7 +1,6 @@
 """One run of a deployed federation: as a simulation's, with hospitals that are elsewhere."""
 
-import fcntl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,16 @@ from fedkd.audit import SERVER, Federation, Log, Peer
 from fedkd.audit.verify import Note, Refuted
 from fedkd.cli.lines import say
 from fedkd.cli.run import Run, dataset_of, versions, without
+from fedkd.cli.telling import alone, tell, told
 from fedkd.data import Card, Dataset, no_records
+from fedkd.data.mapped import in_form
 from fedkd.deploy.federation_file import FederationFile
 from fedkd.deploy.proposals import RunProposal
+from fedkd.deploy.remedies import with_remedy
 from fedkd.deploy.roster import ADMITTED, Member, read_roster
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.federation.dealing import Cut, cut_own
-from fedkd.federation.durable import read_json, write_json
+from fedkd.federation.durable import write_json
 from fedkd.federation.observer import Outsider
 from fedkd.federation.rounds import NoQuorum, share_of
 from fedkd.knowledge import BadInput
@@ -36,11 +38,13 @@ class DeployedRun(Run):
     """A run's folder at the coordinator; no hospital's folder is in it, and none can be reached.
 
     `coordinator` is the folder of `fedkd server init`, `wait_s` how long people have to answer.
+    `heard` is the fedkd that each site said it runs.
     """
 
     coordinator: Path = field(default_factory=Path)
     rehearses: bool = False
     wait_s: float = 0.0
+    heard: Mapping[str, str] = field(default_factory=dict)
     every_s: ClassVar[float] = ASK_AGAIN_SECONDS
 
     @classmethod
@@ -94,17 +98,8 @@ class DeployedRun(Run):
         return self.proposal().federated()
 
     def earlier_heads(self) -> Mapping[str, Note]:
-        """By site, the longest head of its log that a run of this coordinator left cosigned.
-
-        Each run has a server of its own that has seen nothing yet; a site's log outlasts them.
-        """
-        newest: dict[str, Note] = {}
-        for site, peer in self.federation().parties.items():
-            found = self.coordinator.glob(f"runs/*/server/{site}.checkpoint")
-            notes = [note for path in found if (note := _head_in(path, peer)) is not None]
-            if notes:
-                newest[site] = max(notes, key=lambda note: note.checkpoint().size)
-        return newest
+        """By site, the longest head of its log that a run of this coordinator left cosigned."""
+        return heads_of(self.coordinator, self.federation())
 
     def observer(self) -> "Watch":
         """Nobody looks into a hospital; which round it is, is told."""
@@ -113,33 +108,12 @@ class DeployedRun(Run):
     @contextmanager
     def followed(self) -> Iterator[None]:
         """Lets one process at a time conduct the run, and tells how it ended."""
-        with (self.folder / ".conducting").open("wb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise BadInput(
-                    f"a run in {self.folder} that another process conducts",
-                    "one process at a time",
-                    "wait for it, or stop it (flwr list, flwr stop)",
-                ) from None
-            self.tell("begun", why=None)
-            try:
-                yield
-            except BaseException as error:
-                known = isinstance(error, BadInput | NoQuorum)
-                self.tell("failed", why=str(error) if known else type(error).__name__)
-                raise
-            self.tell("finished")
+        with alone(self.folder, self.tell):
+            yield
 
     def members(self) -> Mapping[int, str]:
         """The nodes of the sites that were proposed to and are still admitted, by id."""
-        parties = self.proposal().parties
-        return {
-            member.node_id: member.site
-            for member in admitted(self.coordinator)
-            if member.node_id is not None
-            and parties.get(member.site) == peer_of(member, self.rehearses).to_json()
-        }
+        return nodes_of(self.coordinator, self.proposal().parties, self.rehearses)
 
     def form(self) -> FederationFile:
         """What the federation's records look like, as it was when the run was proposed."""
@@ -153,6 +127,8 @@ class DeployedRun(Run):
             card = Card(form.name, "", form.space.kind, "not stated", "not stated", "not stated")
             return Dataset(card, form.space, no_records(form.space), None, form.schema)
         own = dataset_of(spec)
+        if form.schema is None:
+            return in_form(own, form.space)
         if own.space != form.space:
             raise BadInput(
                 f"data.path={spec['path']} in another form than the federation's",
@@ -197,12 +173,14 @@ class DeployedRun(Run):
         """
         body, signature = self.paper()
         proposal = self.proposal()
+        self.heard = asking.software
         before: dict[str, str] = {}
+        runs = self.software()
 
         def told(rulings: Mapping[str, str]) -> None:
             for site, ruling in rulings.items():
                 if before.get(site) != ruling:
-                    say(f"{site}: {ruling}")
+                    say(f"{site}: {with_remedy(ruling, runs.get(site))}")
             before.update(rulings)
             self.tell("proposed", rulings=dict(rulings))
 
@@ -219,6 +197,16 @@ class DeployedRun(Run):
         self.tell("running", rulings=rulings)
         return taking
 
+    @property
+    def server(self) -> Path:
+        """The folder of the server's log, and of its keys."""
+        return self.folder / "server"
+
+    def software(self) -> dict[str, str | None]:
+        """The fedkd of each site when it was heard of last: in this run, or when it joined."""
+        joined = {member.site: member.software for member in admitted(self.coordinator)}
+        return {**joined, **self.told().get("software", {})}
+
     def absent(self) -> Mapping[str, str]:
         """What each site that takes no part said."""
         rulings = self.told().get("rulings", {})
@@ -227,31 +215,25 @@ class DeployedRun(Run):
     def _expect_enough(
         self, proposal: RunProposal, taking: Sequence[str], rulings: Mapping[str, str]
     ) -> None:
-        said = "; ".join(f"{site}: {ruling}" for site, ruling in sorted(rulings.items()))
+        runs = self.software()
+        said = "; ".join(
+            f"{site}: {with_remedy(ruling, runs.get(site))}"
+            for site, ruling in sorted(rulings.items())
+        )
         everyone = len(proposal.sites)
         needed = max(share_of(everyone, self.config["quorum"]), min(2, everyone))
         if len(taking) < needed:
             raise NoQuorum(f"found {len(taking)} sites that take part, expected {needed}; {said}")
         here = {SERVER, *taking}
-        for site in taking:
-            roster = proposal.federated().rosters()[site]
-            cosigners = len(here.intersection(roster.cosigners))
-            if roster.cosigners and cosigners < roster.threshold:
-                raise NoQuorum(
-                    f"found {cosigners} cosigners of the log of {site} among those who take part, "
-                    f"expected {roster.threshold} (audit.threshold); {said}"
-                )
+        expect_cosigned(proposal.federated(), dict.fromkeys(taking, here), said)
 
     def tell(self, state: str, **more: Any) -> None:
         """Keeps how far the run is, for whoever follows it from another process."""
-        told = {**self.told(), "run": self.id, "state": state, **more}
-        write_json(self.folder / "status.json", told)
+        tell(self.folder, self.id, state, **more)
 
     def told(self) -> dict[str, Any]:
         """How far the run is: `state`, `rulings` by site, `round`, and `why` it failed."""
-        path = self.folder / "status.json"
-        found: dict[str, Any] = read_json(path) if path.exists() else {}
-        return found
+        return told(self.folder)
 
     def keep(self, *, founded: bool) -> None:
         """Writes `run.json`: what the configuration does not say."""
@@ -267,6 +249,43 @@ class DeployedRun(Run):
             "versions": versions(),
         }
         write_json(self.folder / "run.json", kept)
+
+
+def expect_cosigned(federation: Federation, here: Mapping[str, Set[str]], said: str) -> None:
+    """`NoQuorum` where too few would cosign a site's log; `here` are by site those who could."""
+    rosters = federation.rosters()
+    for site, there in here.items():
+        roster = rosters[site]
+        cosigners = len(there & set(roster.cosigners))
+        if roster.cosigners and cosigners < roster.threshold:
+            raise NoQuorum(
+                f"found {cosigners} cosigners of the log of {site} among those who take part, "
+                f"expected {roster.threshold} (audit.threshold); {said}"
+            )
+
+
+def heads_of(coordinator: Path, federation: Federation) -> Mapping[str, Note]:
+    """By party, the longest head of its log that a run of a coordinator left cosigned.
+
+    Each run has a server of its own that has seen nothing yet; a site's log outlasts them.
+    """
+    newest: dict[str, Note] = {}
+    for site, peer in federation.parties.items():
+        found = coordinator.glob(f"runs/*/server/{site}.checkpoint")
+        notes = [note for path in found if (note := _head_in(path, peer)) is not None]
+        if notes:
+            newest[site] = max(notes, key=lambda note: note.checkpoint().size)
+    return newest
+
+
+def nodes_of(coordinator: Path, parties: Mapping[str, Any], rehearsal: bool) -> dict[int, str]:
+    """The nodes, by id, of the sites that are admitted now with the keys that a paper names."""
+    return {
+        member.node_id: member.site
+        for member in admitted(coordinator)
+        if member.node_id is not None
+        and parties.get(member.site) == peer_of(member, rehearsal).to_json()
+    }
 
 
 def _head_in(path: Path, peer: Peer) -> Note | None:
@@ -287,7 +306,8 @@ class _Telling(Outsider):
 
     def round_begins(self, round: int, rounds: int, asked: Sequence[str]) -> None:
         """A round's questions are about to leave."""
-        self._run.tell("running", round=round, rounds=rounds, asked=list(asked))
+        software = dict(self._run.heard)
+        self._run.tell("running", round=round, rounds=rounds, asked=list(asked), software=software)
 
 
 def admitted(coordinator: Path) -> list[Member]:

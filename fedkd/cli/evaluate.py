@@ -2,45 +2,26 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkd.audit import Log
 from fedkd.cli.evaluated import report
 from fedkd.cli.lines import say
-from fedkd.federation.durable import read_json, write_json
-from fedkd.federation.evaluating import (
-    Grouping,
-    check_thresholds,
-    digest_of_model,
-    place_model,
-)
-from fedkd.federation.evaluation import (
-    INTERVALS,
-    Heard,
-    figures_of,
-    flat,
-    hear,
-    log_evaluation,
-    owned,
-    seen_of,
-)
-from fedkd.federation.measured import EVERYWHERE, of_question, reliability, tables
-from fedkd.federation.paying import ledger_of
-from fedkd.federation.site import SiteFolder
+from fedkd.cli.questioned import NAME, handed_over, head, keep, question_of
+from fedkd.federation.evaluating import Grouping, check_thresholds, digest_of_model
+from fedkd.federation.evaluation import figures_of, flat, owned
+from fedkd.federation.measured import EVERYWHERE, reliability, tables
+from fedkd.federation.rounds import NoQuorum
 from fedkd.knowledge import BadInput, Digest
-from fedkd.privacy import Ledger
 from fedkd.report.releasing import threshold_in_use
-from fedkd.wire import WITHHELD, Evaluation, encode
+from fedkd.wire import Evaluation
 from fedkd.wire.fields import MOST_THRESHOLDS
 
 if TYPE_CHECKING:
     from fedkd.cli.run import Run
-    from fedkd.federation.flower.asking import GridAsk
 
-NAME = "evaluation.json"
-VERSION = 1
 DEFAULT_EPSILON = 1.0
 DONE, REFUSED = 0, 1
 
@@ -56,6 +37,8 @@ def evaluate(
     group: str | None,
     as_json: bool,
     outsider: str | None = None,
+    federation: Path | None = None,
+    wait_s: float = 600.0,
 ) -> int:
     """Prints how the student does, and keeps it in the run; exit code 1 where no site answered.
 
@@ -77,12 +60,8 @@ def evaluate(
     if data is None and data_path is not None:
         raise BadInput(f"--data-path {data_path} without --data", "--data NAME beside it")
     run = open_run(str(path))
-    if data is None and run.elsewhere:
-        raise BadInput(
-            f"an evaluation of {path} that asks {', '.join(run.elsewhere)}",
-            "hospitals whose folders are here: a deployed federation is not asked for counts yet",
-            "--data tries the student on a labelled set of your own",
-        )
+    if federation is not None:
+        _expect_of(run, federation, data)
     _expect_outsider(run, outsider, data)
     classes = run.dataset().space.classes
     if len(classes) == 2 and not asked:
@@ -92,10 +71,14 @@ def evaluate(
     model = _model(run)
     load_engine()
     if data is None:
-        told = _by_question(run, model, asked, epsilon or DEFAULT_EPSILON, sites, group, grouping)
+        question = question_of(run, model, asked, group, epsilon or DEFAULT_EPSILON)
+        try:
+            told = _by_question(run, question, grouping, sites, wait_s)
+        except NoQuorum as error:
+            return _not_ended(run, str(error), as_json=as_json)
     else:
         told = _on_own(run, model, asked, data, data_path, group, grouping, outsider)
-    _keep(run.folder / NAME, told)
+        keep(run.folder / NAME, told)
     if as_json:
         print(json.dumps(told, indent=2))
     else:
@@ -103,6 +86,46 @@ def evaluate(
     return (
         DONE if told["kind"] == "data" or any(it["answered"] for it in told["sites"]) else REFUSED
     )
+
+
+def _not_ended(run: "Run", why: str, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"out": str(run.folder), "why": why}, indent=2))
+    else:
+        say(f"the evaluation did not end: {why}")
+        say("the same command goes on: the proposal stays, and a yes holds")
+    return REFUSED
+
+
+def _by_question(
+    run: "Run", question: Evaluation, grouping: Grouping, sites: str | None, wait_s: float
+) -> dict[str, Any]:
+    from fedkd.cli.deployed import DeployedRun
+
+    if isinstance(run, DeployedRun):
+        from fedkd.cli.evaluate_deployed import ask_deployed
+
+        return ask_deployed(run, question, grouping, sites, wait_s)
+    from fedkd.cli.evaluate_sites import ask_here
+
+    told = ask_here(run, question, grouping, sites)
+    keep(run.folder / NAME, told)
+    return told
+
+
+def _expect_of(run: "Run", federation: Path, data: str | None) -> None:
+    """Takes the coordinator's folder where it is now; `BadInput` where it is asked for nothing."""
+    from fedkd.cli.deployed import DeployedRun
+    from fedkd.deploy.server_folder import ServerFolder
+
+    if data is not None or not isinstance(run, DeployedRun):
+        raise BadInput(
+            f"--federation {federation} with "
+            + (f"--data {data}" if data is not None else f"a simulation in {run.folder}"),
+            "a run of a deployed federation, whose hospitals are asked",
+            "leave --federation out",
+        )
+    run.coordinator = ServerFolder.opened(federation).folder
 
 
 def _thresholds(given: Sequence[float]) -> tuple[float, ...]:
@@ -154,193 +177,6 @@ def _model(run: "Run") -> Digest:
     return digest
 
 
-# A question to the sites -------------------------------------------------------------------------
-
-
-def _by_question(
-    run: "Run",
-    model: Digest,
-    thresholds: tuple[float, ...],
-    epsilon: float,
-    sites: str | None,
-    group: str | None,
-    grouping: Grouping,
-) -> dict[str, Any]:
-    from fedkd.cli.conduct import server_log
-
-    asked = _asked(run, sites)
-    question = Evaluation(
-        run=run.id,
-        round=run.config["rounds"] + 2,  # after the closing question
-        model=model,
-        thresholds=thresholds,
-        group=group,
-        epsilon=float(epsilon),
-    )
-    before = _ledgers(run, asked)
-    _expect_something_left(run, before, question)
-    for site in asked:
-        place_model(run.sites[site], run.folder / "student.safetensors", _kind(run))
-    classes = run.dataset().space.classes
-    answers = len(thresholds) + 1 if thresholds else len(classes)
-    with server_log(run) as log:
-        asking = _grid(run, log)
-        say(f"asking {len(asked)} hospitals for counts")
-        replies = asking(
-            dict.fromkeys(asked, encode(question)), lambda reply: None, round=question.round
-        )
-        heard = hear(replies, question, (len(grouping.names), answers, len(classes)))
-        together = _figures(list(heard.counts), heard, thresholds, classes, grouping)
-        seen = {site: seen_of(counts) for site, counts in heard.counts.items()}
-        measured = {
-            "classes": list(classes),
-            "measured": of_question(seen, grouping, thresholds, classes),
-        }
-        log_evaluation(log, question, heard, replies, flat(together["all"]), measured)
-        _settle(run, asking)
-    audit = _handed_over(run)
-    after = _ledgers(run, asked)
-    rows = []
-    for site in asked:
-        row: dict[str, Any] = {
-            "site": site,
-            "answered": site in heard.counts,
-            "left_out": heard.left_out.get(site),
-            "cost": _cost(before[site], after[site]),
-        }
-        if site in heard.counts:
-            said = heard.counts[site]
-            row |= {
-                "noise": said.noise,
-                "scale": said.scale,
-                "floor": said.floor,
-                "counts": _without_withheld(said.counts.tolist()),
-                "figures": _figures([site], heard, thresholds, classes, grouping),
-            }
-        rows.append(row)
-    return {
-        **_head(run, model, thresholds, classes, group, grouping),
-        "kind": "question",
-        "question": question.key,
-        "epsilon": question.epsilon,
-        "private": all(said.noise != "none" for said in heard.counts.values()),
-        "intervals": INTERVALS,
-        "sites": rows,
-        "together": together,
-        "audit": audit,
-    }
-
-
-def _asked(run: "Run", sites: str | None) -> list[str]:
-    if sites is None:
-        return sorted(run.sites)
-    named = sorted({name.strip() for name in sites.split(",")})
-    for name in named:
-        if name not in run.sites:
-            raise BadInput(f"the site {name!r}", f"one of {', '.join(sorted(run.sites))}")
-    return named
-
-
-def _kind(run: "Run") -> str:
-    return str(run.config["student"]["model"])
-
-
-def _ledgers(run: "Run", sites: Sequence[str]) -> dict[str, Ledger | None]:
-    """Each site's ledger: a simulation may look; in a deployment the site alone knows."""
-    found: dict[str, Ledger | None] = {}
-    for site in sites:
-        folder = SiteFolder(run.sites[site])
-        settings = folder.settings()
-        with folder.log(settings.name) as log:
-            opened = log.last("budget.opened")
-            found[site] = None if opened is None else ledger_of(log, settings.population)
-    return found
-
-
-def _expect_something_left(
-    run: "Run", ledgers: Mapping[str, Ledger | None], question: Evaluation
-) -> None:
-    """`BadInput` where no site's budget has anything left: unless an answer is there, and free."""
-    for site, ledger in ledgers.items():
-        if ledger is None or ledger.left() > 0:
-            return
-        with SiteFolder(run.sites[site]).log(site) as log:
-            if log.entry(f"{question.key}/release") is not None:
-                return
-    raise BadInput(
-        "no budget with anything left, at any site that is asked",
-        "one that covers an evaluation",
-        "what is spent never comes back: the next run leaves some, such as "
-        "mechanism.epsilon=1 budget.epsilon=2",
-    )
-
-
-def _grid(run: "Run", log: Log) -> "GridAsk":
-    """The way to the sites, as in a round: letters, relay and roll call."""
-    from clients.app import app as client_app
-    from fedkd.cli.conduct import relay_of
-    from fedkd.federation.flower.asking import GridAsk
-    from fedkd.federation.flower.inprocess import InProcessGrid
-
-    nodes = [{"site": str(folder)} for folder in run.sites.values()]
-    grid = InProcessGrid(client_app, nodes)
-    asking = GridAsk(grid, run.config["deadline"], relay_of(run, log))
-    asking.roll_call(run.id, sorted(run.sites))
-    return asking
-
-
-def _settle(run: "Run", asking: "GridAsk") -> None:
-    """Brings the cosignatures over everybody's last entries, as at the end of a run."""
-    asking.settle(run.id)
-    if asking.relay is not None:
-        asking.relay.keep_checkpoints(run.folder / "server")
-
-
-def _handed_over(run: "Run") -> dict[str, Any]:
-    from fedkd.cli.examine import hand_over
-
-    return hand_over(run)
-
-
-def _cost(before: Ledger | None, after: Ledger | None) -> dict[str, Any] | None:
-    """What an evaluation cost: epsilons as the ledger's own filter counts them; None: no budget."""
-    if before is None or after is None or after.epsilon is None:
-        return None
-    new = after.charged[len(before.charged) :]
-    return {
-        "charged": [dict(cost) for cost in new],
-        "spent_before": before.spent(),
-        "spent": after.spent(),
-        "left": after.left(),
-        "budget": after.epsilon,
-        "delta": after.delta,
-        "unit": after.unit,
-        "filter": after.filter,
-    }
-
-
-def _figures(
-    sites: Sequence[str],
-    heard: Heard,
-    thresholds: Sequence[float],
-    classes: Sequence[str],
-    grouping: Grouping,
-) -> dict[str, Any]:
-    seen = [seen_of(heard.counts[site]) for site in sites]
-    found = {"all": figures_of(seen, thresholds, classes, None)}
-    if len(grouping.names) > 1:
-        for place, name in enumerate(grouping.names):
-            found[name] = figures_of(seen, thresholds, classes, place)
-    return found
-
-
-def _without_withheld(counts: Any) -> Any:
-    """Nested lists of counts, None in place of what was withheld."""
-    if isinstance(counts, list):
-        return [_without_withheld(one) for one in counts]
-    return None if counts == WITHHELD else counts
-
-
 # A labelled set of the coordinator's own ---------------------------------------------------------
 
 
@@ -355,6 +191,7 @@ def _on_own(
     outsider: str | None,
 ) -> dict[str, Any]:
     from fedkd.cli.conduct import server_log
+    from fedkd.cli.evaluate_sites import grid_of, settle
     from fedkd.cli.own_data import owned_dataset
     from fedkd.distill import load_weights
 
@@ -402,9 +239,9 @@ def _on_own(
         }
         key = f"{run.id}/evaluation/{dataset.digest}/{list(thresholds)}/{group}/{outsider}"
         log.append(key, "evaluation.done", body)
-        _settle(run, _grid(run, log))
+        settle(run, grid_of(run, log))
     return {
-        **_head(run, model, thresholds, classes, group, grouping),
+        **head(run, model, thresholds, classes, group, grouping),
         "kind": "data",
         "data": named,
         "outsider": outsider,
@@ -414,37 +251,5 @@ def _on_own(
         "intervals": "95 %, Clopper-Pearson; AUROC: bootstrap of patients",
         "together": figures,
         "auroc": found.auroc._asdict(),
-        "audit": _handed_over(run),
+        "audit": handed_over(run),
     }
-
-
-def _head(
-    run: "Run",
-    model: Digest,
-    thresholds: Sequence[float],
-    classes: Sequence[str],
-    group: str | None,
-    grouping: Grouping,
-) -> dict[str, Any]:
-    return {
-        "run": run.id,
-        "model": model,
-        "architecture": _kind(run),
-        "classes": list(classes),
-        "thresholds": list(thresholds),
-        "group": group,
-        "groups": list(grouping.names),
-        "counted": "patients, each once: by the first of their rows",
-    }
-
-
-def _keep(path: Path, told: dict[str, Any]) -> None:
-    """Adds an evaluation to the run's file, in place of an earlier one of the same question."""
-    kept = read_json(path)["evaluations"] if path.exists() else []
-    mark = ("kind", "question", "digest", "thresholds", "group", "outsider")
-
-    def same(one: Mapping[str, Any]) -> bool:
-        return all(one.get(key) == told.get(key) for key in mark)
-
-    evaluations = [one for one in kept if not same(one)]
-    write_json(path, {"version": VERSION, "evaluations": [*evaluations, told]})

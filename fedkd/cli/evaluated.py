@@ -15,6 +15,8 @@ COLUMN = 22
 
 def report(told: Mapping[str, Any]) -> Iterator[str]:
     """The lines that a person reads."""
+    if told.get("rehearsal"):
+        yield "REHEARSAL: rows drawn from declared ranges; no record was read, nothing was charged"
     yield f"student {told['model']} ({told['architecture']}); {told['counted']}"
     if told["kind"] == "data":
         yield f"on {told['data']}: {told['records']} records of {told['patients']} patients"
@@ -25,13 +27,16 @@ def report(told: Mapping[str, Any]) -> Iterator[str]:
             f"{len(answered)} answered"
         )
     yield ""
-    yield from _figures("together", told["together"])
-    for row in told.get("sites", ()):
+    rows = told.get("sites", ())
+    if told["kind"] == "data" or any(row["answered"] and row["took_part"] for row in rows):
+        yield from _figures("together", told["together"])
+    for row in rows:
         if row["answered"]:
-            yield from _figures(row["site"], row["figures"])
+            mark = "" if row["took_part"] else " (took no part)"
+            yield from _figures(row["site"] + mark, row["figures"])
     yield ""
     for row in told.get("sites", ()):
-        yield _cost(row)
+        yield _cost(row, deployed=told.get("deployed", False))
     yield f"intervals: {told['intervals']}"
     if told["kind"] == "data":
         yield "no hospital was asked, and nothing was charged"
@@ -41,7 +46,7 @@ def report(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _figures(name: str, by_group: Mapping[str, Any]) -> Iterator[str]:
-    for group, figures in by_group.items():
+    for group, figures in sorted(by_group.items(), key=lambda item: item[0] != "all"):
         where = name if group == "all" else f"{name}, {group}"
         if "thresholds" in figures:
             for row in figures["thresholds"]:
@@ -70,9 +75,12 @@ def _share(share: Mapping[str, Any]) -> str:
     return f"{value} [{share['low']:.3f}, {share['high']:.3f}]"
 
 
-def _cost(row: Mapping[str, Any]) -> str:
+def _cost(row: Mapping[str, Any], *, deployed: bool) -> str:
     site, cost = row["site"], row["cost"]
     why = "" if row["answered"] else f"no answer, {row['left_out']}; "
+    if deployed and row.get("noise") != "none":
+        charged = "charged there; " if row["answered"] else ""
+        return f"{site}: {why}{charged}what is spent and left is the hospital's to know"
     if cost is None:
         return f"{site}: {why}an open budget"
     free = "free (asked before); " if row["answered"] and not cost["charged"] else ""

@@ -1,21 +1,25 @@
-"""Starts a proposed run on the coordinator's SuperLink, and follows it to its end."""
+"""Starts what was proposed on the coordinator's SuperLink, and follows it to its end."""
 
 import json
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedkd import __version__
 from fedkd.cli.deployed import DeployedRun
 from fedkd.cli.lines import say
 from fedkd.cli.proposing import propose
 from fedkd.cli.run import open_run
+from fedkd.cli.telling import Told
+from fedkd.deploy.locked import lent, opened_server
+from fedkd.deploy.remedies import with_remedy
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder
 from fedkd.deploy.superlink import environment, is_healthy, program
-from fedkd.federation.flower.bundle import app_folder
+from fedkd.federation.flower.bundle import app_folder, bundle_digest
 from fedkd.knowledge import BadInput
 
 DONE, REFUSED = 0, 1
@@ -37,19 +41,20 @@ def run(
     words, rehearsal = _without_rehearsal(overrides)
     if resume is None:
         server = ServerFolder.opened(coordinator)
-        _expect_up(server)
+        expect_up(server)
+        opened_server(server.folder)
         made = propose(
             coordinator, words, rehearsal=rehearsal, wait_s=wait_s, config_dir=config_dir
         )
         say(f"fedkd: proposed run {made.id}, {made.proposal().digest}")
     else:
         made = _resumed(resume, overrides, config_dir, wait_s)
-        _expect_up(ServerFolder.opened(made.coordinator))
+        expect_up(ServerFolder.opened(made.coordinator))
     if made.rehearsal:
         say("REHEARSAL: no record is read, nothing is charged")
     summary = made.folder / "summary.json"
     if not summary.exists():
-        _follow(made)
+        follow(made, {"out": str(made.folder)})
     if not summary.exists():
         return _failed(made, as_json=as_json)
     return _shown(made, as_json=as_json)
@@ -85,13 +90,21 @@ def _resumed(
             "a run of a deployed federation",
             f"fedkd simulate --resume {folder}",
         )
+    proposal = made.proposal()
+    if not (folder / "summary.json").exists() and proposal.bundle != bundle_digest():
+        raise BadInput(
+            f"a run in {folder} that was proposed with {proposal.software}",
+            f"one of the fedkd that is installed, {__version__}: hospitals let no other bundle in",
+            "install that version again, or propose a new run",
+        )
     made.wait_s = wait_s
     made.keep(founded=True)
     say(f"fedkd: going on with {folder}")
     return made
 
 
-def _expect_up(server: ServerFolder) -> None:
+def expect_up(server: ServerFolder) -> None:
+    """`BadInput` unless the coordinator's SuperLink answers."""
     if not is_healthy(server, server.settings(), 5.0):
         raise BadInput(
             f"no SuperLink that answers on port {server.settings().superlink_port}",
@@ -100,12 +113,13 @@ def _expect_up(server: ServerFolder) -> None:
         )
 
 
-def _follow(made: DeployedRun) -> None:
-    """Hands the run to the SuperLink and says what happens until it is over."""
+def follow(made: Told, words: Mapping[str, str]) -> None:
+    """Hands it to the SuperLink, with words for its ServerApp; says what happens meanwhile."""
     server = ServerFolder.opened(made.coordinator)
-    with tempfile.TemporaryDirectory() as there:
+    keys = sorted((made.server / "keys").glob("*.key"))
+    with lent(server.folder, keys), tempfile.TemporaryDirectory() as there:
         app = app_folder(Path(there) / "fedkd")
-        config = f"out={json.dumps(str(made.folder))}"
+        config = " ".join(f"{name}={json.dumps(word)}" for name, word in words.items())
         command = [program("flwr"), "run", str(app), SUPERLINK, "--stream", "--run-config", config]
         made.tell("handed over", why=None)
         with (made.folder / "flower.log").open("ab") as log:
@@ -120,7 +134,7 @@ def _follow(made: DeployedRun) -> None:
             try:
                 _say_until(made, started)
             except KeyboardInterrupt:
-                say(f"the run goes on at the SuperLink; its state is in {made.folder}/status.json")
+                say(f"it goes on at the SuperLink; its state is in {made.folder}/status.json")
                 raise
             finally:
                 if started.poll() is None:
@@ -128,12 +142,12 @@ def _follow(made: DeployedRun) -> None:
                     started.wait()
 
 
-def _say_until(made: DeployedRun, started: "subprocess.Popen[bytes]") -> None:
+def _say_until(made: Told, started: "subprocess.Popen[bytes]") -> None:
     said: dict[str, Any] = {}
     ended_at: float | None = None
     while True:
         now = made.told()
-        for line in _news(said, now):
+        for line in _news(said, now, made.software()):
             say(line)
         said = now
         if now.get("state") in ("finished", "failed"):
@@ -145,11 +159,13 @@ def _say_until(made: DeployedRun, started: "subprocess.Popen[bytes]") -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _news(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _news(
+    before: dict[str, Any], now: dict[str, Any], software: Mapping[str, str | None]
+) -> list[str]:
     lines = []
     for site, ruling in sorted(now.get("rulings", {}).items()):
         if before.get("rulings", {}).get(site) != ruling:
-            lines.append(f"{site}: {ruling}")
+            lines.append(f"{site}: {with_remedy(ruling, software.get(site))}")
     number, rounds = now.get("round"), now.get("rounds")
     if number is not None and number != before.get("round"):
         closing = number > rounds
@@ -157,13 +173,21 @@ def _news(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _failed(made: DeployedRun, *, as_json: bool) -> int:
+def why_not(made: Told) -> str:
+    """Why it did not come to its end."""
     told = made.told()
     state = told.get("state")
-    why = told.get("why") or {
-        "failed": "no reason was told",
-        "handed over": f"Flower did not start it; see {made.folder / 'flower.log'}",
-    }.get(str(state), f"it is still {state}, or its process was killed")
+    return str(
+        told.get("why")
+        or {
+            "failed": "no reason was told",
+            "handed over": f"Flower did not start it; see {made.folder / 'flower.log'}",
+        }.get(str(state), f"it is still {state}, or its process was killed")
+    )
+
+
+def _failed(made: DeployedRun, *, as_json: bool) -> int:
+    told, why = made.told(), why_not(made)
     if as_json:
         print(json.dumps({"out": str(made.folder), **told, "why": why}, indent=2))
         return REFUSED

@@ -9,8 +9,10 @@ from typing import Any
 from fedkd.audit.verify.command import plain
 from fedkd.cli.configuration import part
 from fedkd.cli.validation import check_part, nearest
+from fedkd.deploy.bundles import digits_of
 from fedkd.deploy.hospital import Hospital, hospital_at, write_private
 from fedkd.deploy.lines import Line, utc
+from fedkd.deploy.locked import SITE, in_words
 from fedkd.knowledge import BadInput
 
 DONE, REFUSED, USED_WRONGLY = 0, 1, 2
@@ -129,6 +131,7 @@ def start(
     from fedkd.deploy.authority import ending_authority
     from fedkd.deploy.keeping import become, where
     from fedkd.deploy.lines import expect_format, teller
+    from fedkd.deploy.locked import opened_hospital, readable_path, secret_of
     from fedkd.deploy.metrics import expect_port
     from fedkd.deploy.preparing import AUTHORITY, prepare_letterbox, whose
     from fedkd.deploy.starting import HALVES, LETTERBOX, SERVICE, letterbox_settings
@@ -147,6 +150,7 @@ def start(
     who, tell = whose(user, group), teller(expect_format(log_format), "site")
     hospital = Hospital(folder.expanduser().resolve())
     halves = HALVES if only is None else (only,)
+    opened = None
     # Started by itself, the letterbox may read nothing of the hospital but its own folder.
     if only == LETTERBOX:
         letterbox_settings(hospital.letterbox)
@@ -154,13 +158,17 @@ def start(
         hospital.invited()
         _expect_may_start(hospital)
         hospital.expect_private(who.group)
-        prepare_letterbox(hospital, who)
+        opened = opened_hospital(hospital)
+        node_key = None if opened is None else readable_path(hospital.node_key)
+        prepare_letterbox(hospital, who, node_key)
         found_if_needed(hospital)
     if detach:
         folder = where(hospital, halves)
         log = folder / "start.log"
         words = [word for word in sys.argv[1:] if word != "--detach"]
-        pid = in_background([sys.executable, "-m", "fedkd", *words], log, folder)
+        said = None if opened is None else opened.passphrase
+        command = [sys.executable, "-m", "fedkd", *words]
+        pid = in_background(command, log, folder, passphrase=said)
         print(f"started in the background, process {pid}; see {log}")
         return DONE
     authority = hospital.letterbox / AUTHORITY if only == LETTERBOX else hospital.authority
@@ -170,7 +178,13 @@ def start(
     for warning in warnings:
         tell(Line(f"WARNING: {warning}", level="warning"))
     return become(
-        hospital, who, halves, keep_network=keep_network, log_format=log_format, metrics=metrics
+        hospital,
+        who,
+        halves,
+        keep_network=keep_network,
+        log_format=log_format,
+        metrics=metrics,
+        secret=None if opened is None else secret_of(hospital, opened),
     )
 
 
@@ -276,7 +290,13 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
         f"{told['site']} in {told['federation']}: {state}, {running}, "
         f"{connected[told['connected']]} ({told['address']})"
     ]
-    service = told["service"]
+    versions, service = told["versions"], told["service"]
+    there = versions["coordinator"]
+    lines.append(
+        f"  fedkd     {versions['software']} here, {there['software']} at the coordinator, "
+        f"messages {versions['wire']}"
+    )
+    lines.append(f"  bundles   {', '.join(map(digits_of, versions['bundles']))} allowed here")
     if service is not None:
         busy = f", busy since {service['busy_since']}" if service["busy_since"] else ""
         lines.append(
@@ -289,6 +309,7 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
             lines.append(f"  {name:9} started again {process['restarts']} times{said}")
     if not told["founded"]:
         lines.append("  not founded yet: fedkd site init")
+    lines.append(f"  keys      {in_words(told['keys'], SITE)}")
     for kind in ("real", "rehearsal"):
         if told[kind] is not None:
             lines += [f"  {kind:9} {line}" for line in _site_lines(told[kind])]

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from fedkd.cli.options import Debug, Json, LogFormat, Metrics
+from fedkd.cli.options import (
+    Debug,
+    Json,
+    LogFormat,
+    Metrics,
+    NewPassphraseFile,
+    PassphraseFile,
+    Unlock,
+)
 from fedkd.cli.site_commands import site
 
 Hospital = Annotated[Path, typer.Argument(metavar="HOSPITAL", help="The hospital's folder.")]
@@ -22,6 +30,7 @@ def site_join(
     folder: Annotated[
         Path, typer.Option("--dir", metavar="HOSPITAL", help="Made here, for this federation.")
     ],
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -47,6 +56,7 @@ def site_init(
             show_default=False,
         ),
     ] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -71,13 +81,14 @@ def site_trust(
             show_default=False,
         ),
     ] = None,
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides.")] = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Trust the federation's new key, which its old one signed."""
     from fedkd.cli.trust import trust
 
-    return trust(hospital, succession, fingerprint=fingerprint, as_json=as_json)
+    return trust(hospital, succession, fingerprint=fingerprint, by=by, as_json=as_json)
 
 
 @site.command("approve")
@@ -97,13 +108,41 @@ def site_approve(
         ),
     ] = None,
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides.")] = "",
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle",
+            metavar="DIGITS",
+            help="Of a bundle that is new here, as the coordinator read them by telephone.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="FILE",
+            help="Of an evaluation: student.safetensors, as the coordinator sent it by hand.",
+            show_default=False,
+        ),
+    ] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Show a proposed run: code, queries, cost, exactly what would leave; and say yes or no."""
+    """Show a proposal: code, what is asked, cost, exactly what would leave; and say yes or no."""
     from fedkd.cli.approve import approve
 
-    return approve(hospital, proposal, yes=yes, decline=decline, by=by, as_json=as_json)
+    return approve(
+        hospital,
+        proposal,
+        yes=yes,
+        decline=decline,
+        by=by,
+        bundle=bundle,
+        as_json=as_json,
+        model=model,
+    )
 
 
 @site.command("start")
@@ -145,6 +184,7 @@ def site_start(
     ] = False,
     log_format: LogFormat = "text",
     metrics: Metrics = None,
+    passphrase_file: PassphraseFile = None,
     debug: Debug = False,
 ) -> int:
     """Run the site service and the letterbox until told to stop."""
@@ -204,3 +244,20 @@ def site_status(hospital: Hospital, as_json: Json = False, debug: Debug = False)
     from fedkd.cli.hospital import status
 
     return status(hospital, as_json=as_json)
+
+
+@site.command("lock")
+def site_lock(
+    hospital: Hospital,
+    passphrase_file: PassphraseFile = None,
+    new_passphrase_file: NewPassphraseFile = None,
+    unlock: Unlock = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Seal every key of the hospital under a passphrase or a key file."""
+    from fedkd.cli.locking import lock_hospital
+
+    return lock_hospital(
+        hospital, new_passphrase_file=new_passphrase_file, undo=unlock, as_json=as_json
+    )

@@ -51,7 +51,7 @@ def _read(run: "Run", data: str, path: Path | None) -> Dataset:
     if path is None and place.is_file():
         return _table(run, place)
     if path is None and place.is_dir():
-        return dataset_of(_spec("image_folder", place))
+        return _pictures(run, place)
     if data not in options("data", run.config_dir):
         raise BadInput(
             f"--data {data}",
@@ -59,6 +59,18 @@ def _read(run: "Run", data: str, path: Path | None) -> Dataset:
             + ", ".join(options("data", run.config_dir)),
         )
     return dataset_of(_spec(data, path, run.config_dir))
+
+
+def _pictures(run: "Run", place: Path) -> Dataset:
+    """A folder of pictures, in the size and colours of the run's own records."""
+    from fedkd.cli.run import dataset_of
+    from fedkd.data.mapped import in_form
+
+    space, spec = run.dataset().space, _spec("image_folder", place)
+    if space.kind != "image":
+        return dataset_of(spec)
+    read = dataset_of({**spec, "size": space.shape[-1], "grey": space.shape[0] == 1})
+    return in_form(read, space)
 
 
 def _spec(name: str, path: Path | None, config_dir: Path | None = None) -> dict[str, Any]:

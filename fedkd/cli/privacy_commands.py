@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fedkd.cli.budget_commands import budget
-from fedkd.cli.options import Debug, Json
+from fedkd.cli.options import Debug, Json, PassphraseFile
 
 privacy = typer.Typer(
     name="privacy",
@@ -160,6 +160,7 @@ def privacy_exclude(
             "--ids-may-be-absent", help="Pass over ids without a record here: a list of a register."
         ),
     ] = False,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -183,6 +184,7 @@ def privacy_attack(
     ] = None,
     shadows: Annotated[int, typer.Option("--shadows", min=16, help="Shadow models.")] = 16,
     seed: Annotated[int, typer.Option("--seed", help="Of the shadows.")] = 0,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import fedkd
 from fedkd.audit import SERVER, Peer, make_keys
 from fedkd.audit.keys import log_key, witness_keys
+from fedkd.audit.locking import locked_folder
 from fedkd.cli.configuration import compose, with_user_code
 from fedkd.cli.deployed import DeployedRun, admitted, peer_of
 from fedkd.cli.places import anchored, new_folder, parts_of
@@ -51,6 +52,7 @@ def propose(
             "fedkd server invite NAME, then fedkd server admit ENROLMENT",
         )
     folder = new_folder(config["out"], server.folder / "runs", f"run {coordinator}")
+    _expect_inside(folder, server)
     began(folder)
     with_user_code(config_dir)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,6 +85,16 @@ def propose(
     write_bytes(folder / "config.yaml", OmegaConf.to_yaml(run.config).encode())
     run.keep(founded=True)
     return run
+
+
+def _expect_inside(folder: Path, server: ServerFolder) -> None:
+    """A run has keys of its own: those of a locked coordinator's are sealed with the others."""
+    if locked_folder(folder) != (locked := locked_folder(server.folder)):
+        raise BadInput(
+            f"out={folder} outside of {locked or server.folder}, which is locked",
+            "a folder inside, where the run's keys are sealed",
+            f"leave out away: it goes to {server.folder / 'runs'}",
+        )
 
 
 def composed(
@@ -123,7 +135,7 @@ def proposal_of(run: DeployedRun, form: FederationFile, members: Sequence[Member
     rules, terms = run.rules(), run.terms()
     mechanism = run.build(without(config["mechanism"], ("epsilon",)))
     classes = len(form.space.classes)
-    plan = terms.plan
+    plan, epsilon = terms.plan, config["mechanism"].get("epsilon")
     return RunProposal(
         federation=form.name,
         run=run.id,
@@ -142,7 +154,7 @@ def proposal_of(run: DeployedRun, form: FederationFile, members: Sequence[Member
             "temperature": plan.temperature,
             "codec": rules.codec_name,
             "mechanism": mechanism.name,
-            "epsilon": config["mechanism"].get("epsilon"),
+            "epsilon": None if epsilon is None else float(epsilon),  # 2 is typed as 2
             "lesson": config["lesson"]["kind"],
             "aggregate": rules.names["aggregate"],
             "filter": rules.names["filter"],

@@ -10,6 +10,7 @@ from fedkd.audit.officer import read_key, verifier_of
 from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.auditor import UsedWrongly
 from fedkd.audit.verify.command import plain
+from fedkd.cli.signing import PRINTED
 from fedkd.federation.durable import read_json, write_bytes
 from fedkd.knowledge import BadInput
 from fedkd.report.building import Built
@@ -64,6 +65,7 @@ def build(
         "evidence": digest(built.bundle),
         "simulation": built.derived.simulation,
         "coverage": built.derived.coverage(),
+        "conditional": built.derived.apart(),
         "trouble": list(built.derived.trouble),
     }
     if as_json:
@@ -130,6 +132,9 @@ def _tell(folder: Path, derived: Derived, names: list[str]) -> None:
         print("SIMULATION, PARTIES FICTIONAL, NOT FOR FILING")
     for status, count in derived.coverage().items():
         print(f"{status:10} {count:3} fields")
+    if derived.conditional:
+        kinds = ", ".join(f"{count} {status}" for status, count in derived.apart().items())
+        print(f"apart      {len(derived.conditional):3} fields, under a condition: {kinds}")
     waiting = ", ".join(f"{who} {len(fields)}" for who, fields in open_questions(derived).items())
     if waiting:
         print(f"still to supply: {waiting}")
@@ -147,7 +152,7 @@ def _derived(path: Path) -> Derived:
 
 def enrol_person(path: Path, *, key: str, role: str) -> int:
     """Enrols a person in the server's log, with the public key that `fedkd keys new` printed."""
-    run, public = _run(path), verifier_of(key)
+    run, public = _run(path), verifier_of(key.strip().removeprefix(PRINTED).strip())
     person = Person(name_of(public), role, public)
     with _server_log(run) as log:
         enrol(log, person)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedkd.cli.options import Debug, Json
+from fedkd.cli.options import Debug, Json, PassphraseFile
 
 report = typer.Typer(
     name="report",
@@ -72,6 +72,8 @@ def report_verify(
     """Check every statement of a report against its evidence, and its papers to the byte.
 
     In a folder all papers are checked but the PDF, which is drawn by another program: name it.
+    Exit code 0 says verified where --policy is given; without it, that the report fits itself, and
+    no quorum was checked. 1 refuted, 2 used wrongly, 3 cannot tell.
     """
     from fedkd.cli.report import verify
 
@@ -111,6 +113,7 @@ def report_enrol(
         str, typer.Option("--key", metavar="VKEY", help="The public key, or a file that holds it.")
     ],
     role: Annotated[str, typer.Option("--role", help="What the person is there.")],
+    passphrase_file: PassphraseFile = None,
     debug: Debug = False,
 ) -> int:
     """Enrol a person, so that what this person signs counts."""
@@ -148,6 +151,7 @@ def report_declare(
             show_default=False,
         ),
     ] = None,
+    passphrase_file: PassphraseFile = None,
     debug: Debug = False,
 ) -> int:
     """Add a person's signed statement to one field."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedkd.cli.options import Debug, Json
+from fedkd.cli.options import Debug, Json, PassphraseFile
 
 
 def run(
@@ -48,6 +48,7 @@ def run(
             show_default=False,
         ),
     ] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:

@@ -7,10 +7,13 @@ from typing import Any
 
 import typer
 
+from fedkd import __version__
 from fedkd.deploy import coordinator, running
 from fedkd.deploy.authority import holding
+from fedkd.deploy.bundles import digits_of
 from fedkd.deploy.invitations import Enrolment
 from fedkd.deploy.lines import expect_format, teller
+from fedkd.deploy.locked import SERVER, in_words
 from fedkd.deploy.metrics import expect_port
 from fedkd.deploy.run_standing import RunStanding
 from fedkd.deploy.server_folder import ServerFolder, make_server
@@ -18,6 +21,7 @@ from fedkd.deploy.standing import Standing, standing
 from fedkd.deploy.superlink import CannotTell
 from fedkd.federation.durable import write_bytes
 from fedkd.knowledge import BadInput
+from fedkd.wire import PROTOCOL
 
 DONE, REFUSED, CANNOT_TELL = 0, 1, 3
 
@@ -229,14 +233,19 @@ def _table(found: Standing) -> None:
     up = "up" if found.is_up else "DOWN" if found.processes[running.SERVER] else "not started"
     console.print(f"{found.name} at {found.address}: {up}", highlight=False, markup=False)
     console.print(f"key {found.fingerprint}", highlight=False)
+    console.print(
+        f"fedkd {__version__}, messages {PROTOCOL}, bundle {digits_of(found.bundle)}",
+        highlight=False,
+    )
     table = Table("site", "state", "connection", "since", "software")
     for member in found.members:
         since = member.revoked_at or member.admitted_at or member.invited_at
         seen = found.connection(member) or "-"
-        table.add_row(member.site, member.state, seen, since[:19], member.software or "-")
+        table.add_row(member.site, member.state, seen, since[:19], found.software(member) or "-")
     console.print(table if found.members else "nobody was invited yet: fedkd server invite NAME")
     for each in found.certificates:
         console.print(f"{each.name} holds for {int(each.days)} days", highlight=False)
+    console.print(in_words(found.keys, SERVER), highlight=False, markup=False)
     for run in found.runs or ():
         words = (str(run.get(key, "")) for key in ("run-id", "status", "elapsed"))
         console.print("run " + " ".join(words), highlight=False, markup=False)

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from fedkd.cli.options import Debug, Json, LogFormat, Metrics
+from fedkd.cli.options import (
+    Debug,
+    Json,
+    LogFormat,
+    Metrics,
+    NewPassphraseFile,
+    PassphraseFile,
+    Unlock,
+)
 
 server = typer.Typer(
     name="server",
@@ -80,6 +88,7 @@ def server_start(
     ] = False,
     log_format: LogFormat = "text",
     metrics: Metrics = None,
+    passphrase_file: PassphraseFile = None,
     debug: Debug = False,
 ) -> int:
     """Run the SuperLink on loopback and the proxy in front of it, until told to end."""
@@ -105,6 +114,7 @@ def server_invite(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Also written here.", show_default=False),
     ] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -159,6 +169,7 @@ def server_rotate(
     key: Annotated[
         bool, typer.Option("--key", help="A new federation key, signed by the old one.")
     ] = False,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -174,3 +185,20 @@ def server_status(folder: Folder = CURRENT, as_json: Json = False, debug: Debug 
     from fedkd.cli.server import status
 
     return status(folder, as_json=as_json)
+
+
+@server.command("lock")
+def server_lock(
+    folder: Folder,
+    passphrase_file: PassphraseFile = None,
+    new_passphrase_file: NewPassphraseFile = None,
+    unlock: Unlock = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Seal every key of the coordinator under a passphrase or a key file."""
+    from fedkd.cli.locking import lock_server
+
+    return lock_server(
+        folder, new_passphrase_file=new_passphrase_file, undo=unlock, as_json=as_json
+    )

@@ -9,10 +9,10 @@ from fedkd.audit.officer import (
     new_key,
     person_of,
     read_key,
-    read_passphrase,
     sign_paper,
     verifier_of,
 )
+from fedkd.audit.passphrase import read_passphrase
 from fedkd.audit.verify import VerifierKey
 from fedkd.federation.budgets import UNPROTECTED, Budget
 from fedkd.federation.durable import write_bytes
@@ -20,6 +20,8 @@ from fedkd.knowledge import BadInput
 from fedkd.privacy.risk import in_words
 
 DONE = 0
+PRINTED = "verifier key:"
+"""What stands before a public key where it is shown."""
 
 
 def new(path: Path, *, name: str, as_json: bool, passphrase_file: Path | None = None) -> int:
@@ -119,6 +121,6 @@ def _told(key: VerifierKey) -> dict[str, str]:
 
 
 def _print(key: VerifierKey) -> None:
-    print(f"verifier key: {key.text()}")
+    print(f"{PRINTED} {key.text()}")
     print(f"fingerprint:  {fingerprint(key)}")
     print("read the fingerprint to each other by telephone before the key is pinned at a site")

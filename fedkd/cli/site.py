@@ -15,6 +15,8 @@ from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 from fedkd.report.building import assembled, evidence_of
 from fedkd.report.disclosing import CHOICES, asked_of, disclose
+from fedkd.report.verify.heading import elsewhere, warnings
+from fedkd.report.verify.judging import strays
 
 DONE, REFUTED = 0, 1
 
@@ -56,18 +58,22 @@ def paper(folder: Path, *, out: Path | None, as_json: bool) -> int:
     where.mkdir(parents=True, exist_ok=True)
     for name, content in built.files.items():
         write_bytes(where / name, content)
+    for stray in strays(where, built.files):  # of an earlier paper, which told more
+        stray.unlink()
     derived = built.derived
     if as_json:
         told: dict[str, Any] = {"out": str(where), "coverage": derived.coverage()}
         print(json.dumps(told, indent=2))
         return DONE
+    for reason in warnings(derived):
+        print(plain(reason))
     for answer in derived.answers:
-        if answer.field.point.startswith(("GDPR", "EDPB")):
-            print(plain(f"{answer.status:9} {answer.field.point}: {answer.field.requirement}"))
-            for one in answer.statements:
-                print(plain(f"          {one.text}"))
-            if answer.why:
-                print(plain(f"          {answer.why}"))
+        print(plain(f"{answer.status:9} {answer.field.point}: {answer.field.requirement}"))
+        for one in answer.statements:
+            print(plain(f"          {one.text}"))
+        if answer.why:
+            print(plain(f"          {answer.why}"))
+    print(plain(f"{elsewhere(derived)}."))
     print(f"left in {where}: {', '.join(built.files)}")
     return DONE
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedkd.cli.options import Debug, Json
+from fedkd.cli.options import Debug, Json, PassphraseFile
 
 site = typer.Typer(
     name="site",
@@ -42,6 +42,7 @@ def site_report(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="By default SITE/report.")
     ] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -71,6 +72,7 @@ def site_disclose(
         Path | None,
         typer.Option("--out", metavar="FILE", help="By default <site>.bundle, here."),
     ] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -104,6 +106,7 @@ def site_check(
             show_default=False,
         ),
     ] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:

@@ -16,14 +16,14 @@ from fedkd.knowledge import BadInput
 DONE, REFUSED = 0, 1
 
 
-def trust(folder: Path, file: Path, *, fingerprint: str | None, as_json: bool) -> int:
-    """Takes a succession in, once its fingerprint was compared."""
+def trust(folder: Path, file: Path, *, fingerprint: str | None, by: str = "", as_json: bool) -> int:
+    """Takes a succession in, once its fingerprint was compared; the log remembers `by` whom."""
     try:
         with file.open("rb") as paper:
             content = paper.read(MOST_BYTES + 1)
     except OSError as error:
         raise BadInput(f"no succession in {file} ({error.strerror})", "the coordinator's") from None
-    taken = succeed(hospital_at(folder), content, lambda paper: _confirmed(paper, fingerprint))
+    taken = succeed(hospital_at(folder), content, lambda paper: _confirmed(paper, fingerprint), by)
     if taken is None:
         print("not trusted: the key that was known stays", file=sys.stderr)
         return REFUSED

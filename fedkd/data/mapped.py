@@ -118,6 +118,20 @@ def pictures(space: Space, data: DataFile, card: Card) -> Dataset:
     read = image_folder(
         str(data.path), size=space.shape[1], grey=space.shape[0] == 1, patient=data.patient
     )
+    return replace(in_form(read, space), card=card)
+
+
+def in_form(read: Dataset, space: Space) -> Dataset:
+    """Records that are no table, with the classes and the scaling of `space`; `BadInput` if others.
+
+    What a value is like is not looked at: `space.check` says that.
+    """
+    for what in ("kind", "shape", "dtype"):
+        if getattr(read.space, what) != getattr(space, what):
+            raise BadInput(
+                f"records with {what} {getattr(read.space, what)}",
+                f"{getattr(space, what)}, as the federation's have",
+            )
     for name in read.space.classes:
         if name not in space.classes:
             raise BadInput(
@@ -126,8 +140,9 @@ def pictures(space: Space, data: DataFile, card: Card) -> Dataset:
                 nearest(name, space.classes) or "rename the folder",
             )
     place = np.array([space.classes.index(name) for name in read.space.classes], dtype=np.int64)
+    test = None if read.test is None else replace(read.test, labels=place[read.test.labels])
     records = replace(read.records, labels=place[read.records.labels])
-    return Dataset(card, space, records, None, None, read.notes, read.patients)
+    return replace(read, space=space, records=records, test=test)
 
 
 def _expect_all_mapped(schema: TableSchema, mapped: Mapping[str, Mapped]) -> None:

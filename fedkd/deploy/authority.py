@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedkd.audit.locking import read_secret, write_secret
 from fedkd.deploy.lines import utc
 from fedkd.federation.durable import write_bytes
 from fedkd.knowledge import BadInput
@@ -169,15 +170,16 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    write_bytes(path, body)  # made by mkstemp: 0600 from its first byte on
-    path.chmod(0o600)
+    write_secret(path, body)
 
 
 def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The private key in `path`; `BadInput` where it is none, or others may read it."""
     try:
-        body, mode = path.read_bytes(), path.stat().st_mode
+        body, mode = read_secret(path), path.stat().st_mode
         key = serialization.load_pem_private_key(body, None)
+    except BadInput:  # sealed, and not opened
+        raise
     except (OSError, ValueError, TypeError):
         raise BadInput(f"no private key in {path}", "one that fedkd server init made") from None
     if mode & 0o077:

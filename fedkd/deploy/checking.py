@@ -14,6 +14,7 @@ from fedkd.data.mapped import PATIENT
 from fedkd.deploy.column_check import check_table
 from fedkd.deploy.founding import Part, dataset_of, federation_of, frame_of, settings_of
 from fedkd.deploy.hospital import Hospital, hospital_at
+from fedkd.deploy.locked import SITE, in_words, keys_of_hospital, standing_of_keys
 from fedkd.deploy.policy import Policy
 from fedkd.deploy.site_file import SiteFile
 from fedkd.deploy.verdicts import Verdict, not_tried, passed, problem
@@ -51,6 +52,7 @@ def check_hospital(folder: Path, part: Part, build: Build) -> Iterator[Verdict]:
     """
     hospital = hospital_at(folder)
     yield _private(hospital)
+    yield _sealed(hospital)
     try:
         federation = federation_of(hospital)
     except BadInput as error:
@@ -91,6 +93,15 @@ def _private(hospital: Hospital) -> Verdict:
     except BadInput as error:
         return _wrong("folder", error)
     return passed("folder", f"{hospital.folder}: nobody else may read what is private")
+
+
+def _sealed(hospital: Hospital) -> Verdict:
+    told = standing_of_keys(hospital.folder, keys_of_hospital(hospital))
+    command = f"{SITE} {hospital.folder}"
+    said = in_words(told, command)
+    if told["plain"]:
+        return problem("keys", said, command)
+    return passed("keys", said)
 
 
 def _table(hospital: Hospital, site_file: SiteFile, schema: TableSchema) -> Iterator[Verdict]:

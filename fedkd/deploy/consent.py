@@ -16,13 +16,16 @@ from typing import Final
 
 from fedkd.audit import Entry, Log
 from fedkd.audit.officer import verifier_of
+from fedkd.deploy.bundles import pinned
+from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal, read_any
 from fedkd.deploy.hospital import Hospital, append_private, private_folder, write_private
 from fedkd.deploy.policy import Guard, Policy
 from fedkd.deploy.proposals import RunProposal
+from fedkd.federation.evaluating import has_model
 from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
 from fedkd.federation.witnessing import enrol
-from fedkd.knowledge import BadInput, Digest
+from fedkd.knowledge import BadInput, Digest, OtherFormat
 from fedkd.privacy import Mechanism
 from fedkd.wire import (
     UNKNOWN,
@@ -34,6 +37,7 @@ from fedkd.wire import (
     Question,
     Reason,
     Refusal,
+    RollCall,
     Ruling,
     decode,
     encode,
@@ -61,49 +65,55 @@ class Decision:
     reason: str
 
 
-def decided(log: Log, run: str) -> Decision | None:
-    """The newest decision about a run in a site's log; None where nobody decided anything."""
-    entries = _decisions(log, run)
+def decided(log: Log, about: str) -> Decision | None:
+    """The newest decision in a site's log about a run, or whatever else a proposal is `about`.
+
+    None where nobody decided anything.
+    """
+    entries = _decisions(log, about)
     if not entries:
         return None
     body, at = entries[-1].body, entries[-1].at
     ruling = Ruling(body["ruling"])
-    return Decision(run, body["proposal"], ruling, body["by"], at, body.get("reason", ""))
+    return Decision(body["run"], body["proposal"], ruling, body["by"], at, body.get("reason", ""))
 
 
-def _decisions(log: Log, run: str) -> list[Entry]:
-    """The entries of what was decided about a run, oldest first."""
+def _decisions(log: Log, about: str) -> list[Entry]:
+    """The entries of what was decided about something, oldest first."""
     entries: list[Entry] = []
-    while (entry := log.entry(f"consent/{run}/{len(entries) + 1}")) is not None:
+    while (entry := log.entry(f"consent/{about}/{len(entries) + 1}")) is not None:
         entries.append(entry)
     return entries
 
 
 def decide(
-    log: Log, proposal: RunProposal, ruling: Ruling, *, by: str, reason: str = ""
+    log: Log, proposal: AnyProposal, ruling: Ruling, *, by: str, reason: str = ""
 ) -> Decision:
     """Writes a decision into a site's log, durably; the same one again changes nothing.
 
     An approval also enrols everybody whose keys the proposal names: whom the site knows in the run.
     """
-    before = decided(log, proposal.run)
-    digest = proposal.digest
+    about, digest = proposal.about, proposal.digest
+    before = decided(log, about)
     if before is not None and (before.proposal, before.ruling) == (digest, ruling):
         return before
-    key = f"consent/{proposal.run}/{len(_decisions(log, proposal.run)) + 1}"
+    key = f"consent/{about}/{len(_decisions(log, about)) + 1}"
     body = {"run": proposal.run, "round": 0, "proposal": digest, "ruling": str(ruling), "by": by}
     with log.writing():
         if ruling is Ruling.DECLINED:
             body |= {"rule": "declined", "reason": reason}
             log.append(key, "release.refused", body)
         else:
-            enrol(log, proposal.run, proposal.federated().rosters()[log.party])
-            said = {"asked": dict(proposal.asked), "query": dict(proposal.query)}
-            body |= {**said, "bundle": proposal.bundle, "would_leave": dict(proposal.would_leave)}
+            roster = proposal.federated().rosters()[log.party]
+            enrol(log, proposal.run, roster, None if about == proposal.run else about)
+            body |= {"asked": dict(proposal.asked), "bundle": proposal.bundle}
+            body |= {"would_leave": dict(proposal.would_leave)}
+            if isinstance(proposal, RunProposal):
+                body["query"] = dict(proposal.query)
             log.append(key, "config.fixed", body)
-    made = decided(log, proposal.run)
+    made = decided(log, about)
     if made is None:
-        raise KeyError(proposal.run)
+        raise KeyError(about)
     return made
 
 
@@ -117,7 +127,7 @@ class Shelf:
         """Where the paper of this digest lies; its signature lies beside it."""
         return self._hospital.proposals / f"{digest.removeprefix('sha256:')}.json"
 
-    def read(self, digest: Digest) -> RunProposal:
+    def read(self, digest: Digest) -> AnyProposal:
         """The proposal of this digest, its signature checked again; `BadInput` where it is none."""
         path = self.path(digest)
         try:
@@ -132,16 +142,16 @@ class Shelf:
             raise BadInput(f"another proposal in {path}", f"{digest}, as it came in")
         return proposal
 
-    def checked(self, body: bytes, signature: str) -> RunProposal:
+    def checked(self, body: bytes, signature: str) -> AnyProposal:
         """The proposal in `body`: by this federation, for this hospital, with its own keys."""
         told = self._hospital.invited()
         key = verifier_of(str(told["federation_vkey"]))
-        proposal = RunProposal.read(body, signature, key)
+        proposal = read_any(body, signature, key)
         if proposal.federation != told["federation"]:
             raise BadInput(f"a proposal of {proposal.federation}", f"one of {told['federation']}")
         return proposal
 
-    def keep(self, proposal: RunProposal, signature: str) -> None:
+    def keep(self, proposal: AnyProposal, signature: str) -> None:
         """Keeps a paper that was checked; the oldest one goes where there are too many."""
         path = self.path(proposal.digest)
         if path.exists():
@@ -161,7 +171,7 @@ class Shelf:
         write_private(path.with_suffix(".sig"), signature.encode())
         write_private(path, proposal.to_bytes())
 
-    def all(self) -> list[RunProposal]:
+    def all(self) -> list[AnyProposal]:
         """Every proposal here, oldest first; a file that is none is passed over."""
         found = []
         for path in self._oldest_first():
@@ -183,21 +193,21 @@ class Shelf:
         if not _is_founded(site):
             return False
         with site.log(site.settings().name) as log:
-            decision = decided(log, proposal.run)
+            decision = decided(log, proposal.about)
         if decision is None or decision.by == BY_POLICY:  # nobody was asked
             return False
         return decision.ruling is not Ruling.DECLINED
 
 
-def folder_of(hospital: Hospital, proposal: RunProposal) -> SiteFolder:
-    """The site that a run is about: the rehearsal's rows, or the records."""
+def folder_of(hospital: Hospital, proposal: AnyProposal) -> SiteFolder:
+    """The site that a proposal is about: the rehearsal's rows, or the records."""
     return SiteFolder(hospital.rehearsal if proposal.rehearsal else hospital.site)
 
 
 def objection_to(
-    hospital: Hospital, proposal: RunProposal, build: Build, now: datetime
+    hospital: Hospital, proposal: AnyProposal, build: Build, now: datetime
 ) -> str | None:
-    """Why this hospital cannot take part in a proposed run, whoever says yes; None where it can."""
+    """Why this hospital cannot take part in what is proposed, whoever says yes; None if it can."""
     site = folder_of(hospital, proposal)
     if not _is_founded(site):
         return "not founded: fedkd site init"
@@ -210,10 +220,19 @@ def objection_to(
         return "parties: the proposal does not name this site's keys"
     if now >= proposal.expiry():
         return f"expired at {proposal.expires}"
+    policy = Policy.read(hospital.site_yaml)
+    if isinstance(proposal, EvaluationProposal):
+        return policy.objection_to_figures(proposal, settings)
     mechanism: Mechanism = build(settings.mechanism)
     patients = site.facts(len(settings.space.classes)).patients
-    policy = Policy.read(hospital.site_yaml)
-    return policy.objection(proposal, settings, mechanism.name, patients)
+    return policy.objection(proposal, settings, mechanism, patients)
+
+
+def lacks_model(hospital: Hospital, proposal: AnyProposal) -> bool:
+    """Whether a proposal is about a model that nobody placed here yet."""
+    if not isinstance(proposal, EvaluationProposal):
+        return False
+    return not has_model(folder_of(hospital, proposal).folder, proposal.question().model)
 
 
 def agreed_settings(
@@ -274,9 +293,11 @@ class Desk:
         if isinstance(message, Proposal) and not self.hospital.is_paused:
             try:
                 return self._considered(message)
+            except OtherFormat as error:
+                return self._by_nobody(letter, Reason.VERSION, str(error))
             except BadInput as error:
                 return self._by_nobody(letter, Reason.NOT_ACCEPTED, str(error))
-        agreed = None if message is None else self._agreed(message.run)
+        agreed = None if message is None else self._agreed(message)
         if message is not None and (self.hospital.is_paused or agreed is None):
             reason = Reason.PAUSED if self.hospital.is_paused else Reason.NOT_APPROVED
             return self._by_nobody(letter, reason, f"run {message.run}")
@@ -284,10 +305,10 @@ class Desk:
             return self._by_nobody(letter, Reason.MALFORMED, "a letter that cannot be read")
         return self._answer(letter, *agreed)
 
-    def _answer(self, letter: bytes, site: SiteFolder, proposal: RunProposal) -> bytes:
-        settings, seed = agreed_settings(
-            site.settings(), proposal, self._build(site.settings().mechanism)
-        )
+    def _answer(self, letter: bytes, site: SiteFolder, proposal: AnyProposal) -> bytes:
+        settings, seed = site.settings(), None
+        if isinstance(proposal, RunProposal):
+            settings, seed = agreed_settings(settings, proposal, self._build(settings.mechanism))
         policy = Policy.read(self.hospital.site_yaml)
         guard = Guard(policy, proposal, site, settings, self._build)
 
@@ -305,8 +326,36 @@ class Desk:
         )
         return participant.answer(letter)
 
-    def _agreed(self, run: str) -> tuple[SiteFolder, RunProposal] | None:
-        """The site that a run was agreed on for, and the paper; None where it was not."""
+    def _agreed(self, message: Message) -> tuple[SiteFolder, AnyProposal] | None:
+        """The site that what a message belongs to was agreed on for, and the paper; None if none.
+
+        An evaluation is agreed on by itself; whoever agreed on one may be called for its run.
+        """
+        if isinstance(message, Evaluation):
+            return self._evaluated(message.run, message) or self._run_agreed(message.run)
+        found = self._run_agreed(message.run)
+        if found is None and isinstance(message, RollCall):
+            return self._evaluated(message.run)
+        return found
+
+    def _evaluated(
+        self, run: str, asked: Evaluation | None = None
+    ) -> tuple[SiteFolder, AnyProposal] | None:
+        """The same of an evaluation in a run: of the one that is asked for, or of any."""
+        for paper in self._shelf.all():
+            if not isinstance(paper, EvaluationProposal) or paper.run != run:
+                continue
+            site = folder_of(self.hospital, paper)
+            yes = Ruling.REHEARSING if paper.rehearsal else Ruling.APPROVED
+            if (asked is None or paper.asks(asked)) and _is_founded(site):
+                with site.log(site.settings().name) as log:
+                    decision = decided(log, paper.about)
+                if decision is not None and decision.ruling is yes:
+                    return site, paper
+        return None
+
+    def _run_agreed(self, run: str) -> tuple[SiteFolder, AnyProposal] | None:
+        """The same of a run."""
         for folder, ruling in (
             (self.hospital.site, Ruling.APPROVED),
             (self.hospital.rehearsal, Ruling.REHEARSING),
@@ -336,7 +385,7 @@ class Desk:
         self._shelf.keep(proposal, message.signature)
         name = site.settings().name
         with site.turn(), site.log(name) as log:
-            decision = decided(log, proposal.run) or self._decided_by_policy(log, proposal)
+            decision = decided(log, proposal.about) or self._decided_by_policy(log, proposal)
             ruling = Ruling.PENDING if decision is None else decision.ruling
             if decision is not None and decision.proposal != proposal.digest:
                 ruling = Ruling.DECLINED  # another paper under a name that was decided about
@@ -344,13 +393,18 @@ class Desk:
         site.keep_outgoing(body)
         return body
 
-    def _decided_by_policy(self, log: Log, proposal: RunProposal) -> Decision | None:
-        """What needs no person: that something is not allowed, and that a rehearsal is."""
+    def _decided_by_policy(self, log: Log, proposal: AnyProposal) -> Decision | None:
+        """What needs no person: that something is not allowed, and that a rehearsal is.
+
+        A model is brought by a person, in a rehearsal, too: without it, that one waits.
+        """
         now = datetime.fromtimestamp(self._clock(), UTC)
         objection = objection_to(self.hospital, proposal, self._build, now)
         if objection is not None:
             return decide(log, proposal, Ruling.DECLINED, by=BY_POLICY, reason=objection)
-        if proposal.rehearsal:
+        # A new bundle is a person's to let in, also for a rehearsal.
+        known = proposal.bundle in pinned(self.hospital.invited(), self.hospital.letterbox)
+        if proposal.rehearsal and known and not lacks_model(self.hospital, proposal):
             return decide(log, proposal, Ruling.REHEARSING, by=BY_POLICY)
         return None
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from fedkd import __version__
-from fedkd.audit.officer import fingerprint, new_key, sign_paper
+from fedkd.audit.locking import write_secret
+from fedkd.audit.officer import fingerprint, fresh_key, sign_paper
 from fedkd.deploy import superlink
 from fedkd.deploy.authority import LEAF_DAYS, make_leaf
 from fedkd.deploy.invitations import (
@@ -20,6 +21,7 @@ from fedkd.deploy.invitations import (
     site_name,
 )
 from fedkd.deploy.lines import utc
+from fedkd.deploy.locked import lay_anew
 from fedkd.deploy.roster import (
     ADMITTED,
     REVOKED,
@@ -154,6 +156,7 @@ def reconcile(server: ServerFolder) -> list[str]:
 def rotate_certificate(server: ServerFolder, *, days: int = LEAF_DAYS) -> None:
     """A new server key and certificate by the same authority; who runs takes them when told."""
     make_leaf(server.keys, server.settings().host, days=days)
+    lay_anew(server.folder, [server.keys / "server.key"])
 
 
 def rotate_key(server: ServerFolder, now: str | None = None) -> Path:
@@ -165,9 +168,7 @@ def rotate_key(server: ServerFolder, now: str | None = None) -> Path:
     """
     old = server.key()
     federation, described, _ = server.federation()
-    fresh = server.keys / "federation.key.new"
-    fresh.unlink(missing_ok=True)
-    new = new_key(fresh, federation.name)
+    new = fresh_key(federation.name)
     paper = Succession(
         federation=federation.name,
         old_vkey=old.verifier().text(),
@@ -178,7 +179,7 @@ def rotate_key(server: ServerFolder, now: str | None = None) -> Path:
     path = server.folder / "invitations" / f"succession-{paper.made.replace(':', '')}.json"
     with changing(server.folder):
         write_bytes(path, paper.to_bytes())
-        fresh.replace(server.keys / "federation.key")
+        write_secret(server.keys / "federation.key", f"{new.secret_text()}\n".encode())
         write_bytes(server.keys / "federation.vkey", f"{new.verifier().text()}\n".encode())
         sign_federation(server, new, described)
     return path

@@ -12,7 +12,7 @@ import yaml
 from fedkd.data.schema import TableSchema
 from fedkd.data.typed_by_hand import mapping_of, read_yaml, text, yaml_of
 from fedkd.deploy.invitations import federation_name
-from fedkd.knowledge import BadInput, Digest, Space, digest_of_bytes
+from fedkd.knowledge import BadInput, Digest, OtherFormat, Space, digest_of_bytes
 
 FORMAT: Final = 1
 MOST_BYTES: Final = 1 << 18
@@ -56,11 +56,7 @@ class FederationFile:
             raise BadInput(f"{where} of {len(content)} bytes", f"at most {MOST_BYTES}")
         given = mapping_of(yaml_of(content, where), where, ("format", "name", "schema", "space"))
         if given.get("format") != FORMAT:
-            raise BadInput(
-                f"format {given.get('format')!r} in {where}",
-                f"format {FORMAT}",
-                "both sides need the same version of fedkd",
-            )
+            raise OtherFormat(where, given.get("format"), FORMAT)
         name = federation_name(text(given.get("name"), "name"))
         schema, space = form_of(given, where)
         return cls(name, schema, space, digest_of_bytes(content))

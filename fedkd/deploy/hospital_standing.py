@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from fedkd import __version__
 from fedkd.audit import Log
 from fedkd.deploy.authority import ending_authority, holding
 from fedkd.deploy.heads import checkpoint_of
 from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.locked import keys_of_hospital, standing_of_keys
 from fedkd.deploy.starting import connection_of, running_in, service_of
 from fedkd.deploy.supervising import state_of, supervisor_of
+from fedkd.deploy.versions import UPDATE, advice, refused_as_newer, versions_of
 from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import SiteFolder
 
@@ -22,6 +25,7 @@ def standing_of(hospital: Hospital) -> dict[str, Any]:
     where = running_in(hospital.letterbox)
     held = holding(hospital.authority)
     folders = {kind: _site(folder) for kind, folder in _folders(hospital).items()}
+    versions = versions_of(hospital, None if service is None else service.get("software"))
     return {
         "site": told["site"],
         "federation": told["federation"],
@@ -34,10 +38,33 @@ def standing_of(hospital: Hospital) -> dict[str, Any]:
         "processes": {**state_of(hospital.run), **({} if where is None else state_of(where))},
         "founded": (hospital.site / "site.json").exists(),
         "round": _round(folders),
+        "keys": standing_of_keys(hospital.folder, keys_of_hospital(hospital)),
         "certificates": [held.to_json()],
-        "warnings": ending_authority(hospital.authority),
+        "versions": versions,
+        "warnings": [
+            *ending_authority(hospital.authority),
+            *advice(hospital, versions),
+            *_refused(hospital),
+        ],
         **folders,
     }
+
+
+def _refused(hospital: Hospital) -> list[str]:
+    """What to do about messages of a newer fedkd that were refused here, if any were."""
+    found = []
+    for folder in _folders(hospital).values():
+        if (folder / "site.json").exists():
+            site = SiteFolder(folder)
+            with site.log(site.settings().name) as log:
+                found.append(refused_as_newer(log))
+    newest = max(filter(None, found), default=None)
+    if newest is None:
+        return []
+    return [
+        f"at {newest} the coordinator sent what fedkd {__version__} does not read: ask it for the "
+        f"wheelhouse of its version ({UPDATE})"
+    ]
 
 
 def figures_of(hospital: Hospital) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from fedkd.audit import SERVER, Peer
 from fedkd.audit.officer import expect_signed, sign_paper, verifier_of
 from fedkd.audit.verify import Malformed, SigningKey, VerifierKey, canonical, parsed
 from fedkd.deploy.lines import utc
-from fedkd.knowledge import BadInput
+from fedkd.knowledge import BadInput, OtherFormat
 
 FORMAT: Final = 1
 INVITATION: Final = "invitation"
@@ -216,11 +216,7 @@ class _Paper:
             kind = plain.get("kind") if isinstance(plain, dict) else None
             raise BadInput(f"{where} of kind {kind!r}", f"an {cls.KIND}")
         if plain.get("format") != FORMAT:
-            raise BadInput(
-                f"{where} of format {plain.get('format')!r}",
-                f"format {FORMAT}",
-                "both sides need the same version of fedkd",
-            )
+            raise OtherFormat(where, plain.get("format"), FORMAT)
         if set(plain) != {*names, "format", "kind"}:
             odd = sorted(set(plain) ^ {*names, "format", "kind"})
             raise BadInput(f"{where} with the keys {', '.join(odd)} wrong", "the keys of its kind")

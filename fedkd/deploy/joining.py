@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedkd import __version__
 from fedkd.audit import Peer, make_keys
 from fedkd.audit.keys import log_key, witness_keys
+from fedkd.audit.locking import read_secret, write_secret
 from fedkd.deploy.hospital import Hospital, private_folder, write_private
 from fedkd.deploy.invitations import MOST_BYTES, Enrolment, Invitation
 from fedkd.knowledge import BadInput
@@ -106,7 +107,7 @@ def node_key_of(hospital: Hospital) -> str:
     """The public half, OpenSSH; the private half is made where it is not there."""
     if not hospital.node_key.exists():
         fresh = ec.generate_private_key(ec.SECP384R1())
-        write_private(
+        write_secret(
             hospital.node_key,
             fresh.private_bytes(
                 serialization.Encoding.PEM,
@@ -114,7 +115,7 @@ def node_key_of(hospital: Hospital) -> str:
                 serialization.NoEncryption(),
             ),
         )
-    key = serialization.load_ssh_private_key(hospital.node_key.read_bytes(), None)
+    key = serialization.load_ssh_private_key(read_secret(hospital.node_key), None)
     public = (
         key.public_key()
         .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)

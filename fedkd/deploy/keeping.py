@@ -9,15 +9,39 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.lines import TEXT, teller
+from fedkd.deploy.memory import Place, laid_out
 from fedkd.deploy.preparing import HOME, Whose
 from fedkd.deploy.starting import HALVES, LETTERBOX, programs
-from fedkd.deploy.supervising import Supervisor
+from fedkd.deploy.supervising import Supervisor, behind_a_pipe, read_key
 from fedkd.knowledge.bad_input import BadInput
+
+KEY_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What opens a locked hospital for those who run it.
+
+    `key` [32 bytes] is the site service's. `node_key_body` is to lie at `node_key`, in memory, for
+    Flower's node, and the file `mark` says so.
+    """
+
+    key: bytes = field(repr=False)
+    node_key_body: bytes = field(repr=False)
+    node_key: Path
+    mark: Path
+
+    def laid_out(self, user: int | None, group: int | None) -> AbstractContextManager[None]:
+        """The node's key where it is to lie, and nowhere afterwards."""
+        place = Place(self.node_key.parent, self.mark)
+        return laid_out(place, {self.node_key.name: self.node_key_body}, user, group)
 
 
 def where(hospital: Hospital, halves: Sequence[str]) -> Path:
@@ -33,8 +57,12 @@ def become(
     keep_network: bool = False,
     log_format: str = TEXT,
     metrics: int | None = None,
+    secret: Secret | None = None,
 ) -> NoReturn:
-    """Turns this process, its number kept, into the one that runs `programs` until told to stop."""
+    """Turns this process, its number kept, into the one that runs `programs` until told to stop.
+
+    `secret` opens a locked hospital; it is handed on through a pipe.
+    """
     told = {
         "hospital": str(hospital.folder),
         "who": [who.user, who.group],
@@ -42,11 +70,17 @@ def become(
         "keep_network": keep_network,
         "log_format": log_format,
         "metrics": metrics,
+        "node_key": None if secret is None else str(secret.node_key),
+        "mark": None if secret is None else str(secret.mark),
     }
     sys.stdout.flush()
     sys.stderr.flush()
-    words = [sys.executable, "-I", "-m", "fedkd.deploy.keeping", json.dumps(told)]
-    os.execv(words[0], words)  # noqa: S606 - our own words, no shell
+    with behind_a_pipe(None if secret is None else secret.key + secret.node_key_body) as pipe:
+        if pipe is not None:
+            os.set_inheritable(pipe, True)
+        words = [sys.executable, "-I", "-m", "fedkd.deploy.keeping"]
+        words.append(json.dumps({**told, "key_fd": pipe}))
+        os.execv(words[0], words)  # noqa: S606 - our own words, no shell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (given,) = list(sys.argv[1:] if arguments is None else arguments)
     told = json.loads(given)
     hospital, halves = Hospital(Path(told["hospital"])), tuple(told["halves"])
+    secret = None
+    if told["key_fd"] is not None:
+        body = read_key(told["key_fd"])
+        where_to = Path(told["node_key"]), Path(told["mark"])
+        secret = Secret(body[:KEY_BYTES], body[KEY_BYTES:], *where_to)
     try:
         run = programs(
             hospital,
@@ -62,8 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             keep_network=told["keep_network"],
             log_format=told["log_format"],
             metrics=told["metrics"],
+            key=None if secret is None else secret.key,
         )
-        return Supervisor(where(hospital, halves), run, teller(told["log_format"], "site")).run()
+        kept = Supervisor(where(hospital, halves), run, teller(told["log_format"], "site"))
+        return kept.run(None if secret is None else secret.laid_out(*told["who"]))
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import socket
-import stat
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,7 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from fedkd.deploy.knock import APPROVED, KNOCK, MOST_KNOCK_BYTES, SETTINGS
+from fedkd.deploy.bundles import allowed
+from fedkd.deploy.knock import KNOCK, MOST_KNOCK_BYTES, SETTINGS
 from fedkd.deploy.lines import utc
 from fedkd.deploy.socket import MOST_LETTER_BYTES, Away, Frame, Kind, Told, listening, request
 from fedkd.federation.durable import write_bytes
@@ -48,6 +48,8 @@ from fedkd.wire import (
 )
 
 COMES_IN: Final = {RollCall, Proposal, Question, Evaluation}
+NEEDS_NO_TICKET: Final = {Proposal}
+"""Signed papers, which may come in an unknown bundle: how else could people hear of a new one?"""
 GOES_OUT: Final = {Present, Considered, Answer, Closed, Counts, Refusal}
 _TELL_SECONDS: Final = 5.0
 
@@ -78,10 +80,7 @@ class Letterbox:
 
     def allows(self, bundle: str) -> bool:
         """Whether a person here allowed the bundle with this SHA-256 (hex)."""
-        try:
-            return bundle in (self.folder / APPROVED).read_text().split()
-        except OSError:
-            return False
+        return bundle in allowed(self.folder)
 
     def _reply(self, letter: bytes | None, allowed: bool) -> bytes:
         run, round = UNKNOWN, 0
@@ -94,9 +93,10 @@ class Letterbox:
             return self._refuse(Told.VERSION, Reason.VERSION, run, round)
         except Malformed:
             return self._refuse(Told.MALFORMED, Reason.MALFORMED, run, round)
-        if not allowed:
+        if not allowed and type(message) not in NEEDS_NO_TICKET:
             return self._refuse(Told.BUNDLE, Reason.NOT_APPROVED, run, round)
-        answered = self._asked(letter or b"")
+        # Without a ticket the message alone goes on: nothing that rides along is looked at.
+        answered = self._asked((letter or b"") if allowed else encode(message))
         return answered or self._refusal(Reason.FAILED, run, round)
 
     def _asked(self, letter: bytes) -> bytes | None:
@@ -151,19 +151,6 @@ def note(folder: Path, what: str) -> None:
             file.write(f"{utc()} {what}\n")
     except OSError:
         pass
-
-
-def allow(folder: Path, bundle: str) -> None:
-    """Lets bundles with this SHA-256 (hex) through from now on, as a ticket: none is unpacked."""
-    path = folder / APPROVED
-    known = path.read_text().split() if path.exists() else []
-    if bundle in known:
-        return
-    found = path.stat() if path.exists() else None
-    write_bytes(path, "".join(f"{each}\n" for each in [*known, bundle]).encode())
-    if found is not None:  # the letterbox's group goes on reading it
-        os.chown(path, -1, found.st_gid)
-        path.chmod(stat.S_IMODE(found.st_mode))
 
 
 def serve(letterbox: Letterbox) -> int:

@@ -41,7 +41,8 @@ def software_verdict(here: str, there: str, *, joined: bool) -> Verdict:
     apart = None if ours is None or theirs is None or ours[0] != theirs[0] else ours[1] - theirs[1]
     if apart is None or abs(apart) > joined:
         return problem("software", said, f"install fedkd {there}: see docs/deploy.md, Updating")
-    return passed("software", said, "" if not apart else "update soon: docs/deploy.md, Updating")
+    late = "update soon" if apart < 0 else "the coordinator should have been updated first"
+    return passed("software", said, "" if not apart else f"{late}: docs/deploy.md, Updating")
 
 
 def transport_verdict() -> Verdict:

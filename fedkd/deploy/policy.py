@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fedkd.audit import Log
 from fedkd.data.typed_by_hand import listed, mapping_of, read_yaml, text, truth
+from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.participant import Refused, generator_of
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
@@ -20,6 +21,7 @@ from fedkd.knowledge import (
     WrongDigest,
     most_alike,
 )
+from fedkd.privacy import Mechanism
 from fedkd.wire import Evaluation, Question, Reason
 
 COUNTS: Final = "counts"
@@ -33,7 +35,8 @@ class Policy:
 
     A query set is allowed if its `digest` is listed, or its public `source`, or its `generator`,
     from which the site draws it again itself. `most_repeats` bounds how often one query may stand
-    in one set. `hours` are local time. `figures` are those that may be reported: `counts`.
+    in one set. `hours` are local time. `figures` are those that may be reported: `counts`. Of a
+    private run at least `fewest_cosigners` others must say how far this site's log goes.
     """
 
     rehearsals: bool = True
@@ -46,6 +49,7 @@ class Policy:
     most_rounds: int = 100
     most_epochs: int = 200
     most_repeats: int = 10
+    fewest_cosigners: int = 1
     hours: str | None = None
     figures: tuple[str, ...] = ()
 
@@ -60,7 +64,7 @@ class Policy:
     def from_json(told: object) -> "Policy":
         """The policy that a person typed; `BadInput` names what is wrong with it."""
         keys = ("rehearsals", "query_sets", "most_queries", "smallest_training_set", "most_rounds",
-                "most_epochs", "most_repeats", "hours", "figures")  # fmt: skip
+                "most_epochs", "most_repeats", "fewest_cosigners", "hours", "figures")  # fmt: skip
         given = mapping_of({} if told is None else told, "policy", keys)
         made: dict[str, Any] = {}
         if "rehearsals" in given:
@@ -77,6 +81,9 @@ class Policy:
         for name in ("smallest_training_set", "most_rounds", "most_epochs", "most_repeats"):
             if name in given:
                 made[name] = _count(given[name], f"{name} in policy")
+        if "fewest_cosigners" in given:
+            fewest = given["fewest_cosigners"]
+            made["fewest_cosigners"] = _count(fewest, "fewest_cosigners in policy", least=0)
         if given.get("hours") is not None:
             made["hours"] = text(given["hours"], "hours in policy")
         if "figures" in given:
@@ -89,9 +96,10 @@ class Policy:
         return Policy.from_json(read_yaml(path).get("policy"))
 
     def objection(
-        self, proposal: RunProposal, settings: SiteSettings, mechanism: str, patients: int
+        self, proposal: RunProposal, settings: SiteSettings, mechanism: Mechanism, patients: int
     ) -> str | None:
         """Why a proposed run is not allowed here, whoever approves it; None where it is."""
+        spends_nothing = settings.rehearsal or not mechanism.private
         asked, query = proposal.asked, proposal.query
         epochs = max(asked["local_epochs"], asked["lesson_epochs"])
         named = query.get("source") or query.get("generator")
@@ -105,9 +113,29 @@ class Policy:
             "most_queries a run": self.most_queries_a_run is None
             or queries <= self.most_queries_a_run,
             "smallest_training_set": patients >= self.smallest_training_set or settings.rehearsal,
-            "mechanism": asked["mechanism"] == mechanism,
+            "mechanism": asked["mechanism"] == mechanism.name,
+            # Without them an old copy of the log would spend the budget again, and nobody notice.
+            "fewest_cosigners": spends_nothing
+            or cosigners_needed(proposal, settings.name) >= self.fewest_cosigners,
             "loss": asked["loss"] in settings.accepts.losses,
             "codec": asked["codec"] in settings.accepts.codecs,
+        }
+        return next((rule for rule, allowed in checks.items() if not allowed), None)
+
+    def objection_to_figures(
+        self, proposal: EvaluationProposal, settings: SiteSettings
+    ) -> str | None:
+        """Why a proposed evaluation is not allowed here, whoever approves it; None where it is."""
+        accepts, asked = settings.accepts, proposal.asked
+        classes = len(settings.space.classes)
+        checks = {
+            "rehearsals": self.rehearsals or not proposal.rehearsal,
+            "figures": COUNTS in self.figures,
+            "not asked: another hospital is": settings.name in proposal.sites,
+            "models of evaluations": asked["architecture"] in accepts.models,
+            "most_epsilon of evaluations": asked["epsilon"] <= accepts.most_evaluation_epsilon,
+            "most_rounds": asked["round"] <= accepts.most_rounds + 1,
+            "classes": proposal.would_leave["classes"] == classes,
         }
         return next((rule for rule, allowed in checks.items() if not allowed), None)
 
@@ -124,17 +152,17 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Holds each question of an approved run against the approval and the policy."""
+    """Holds each question against what was approved, a run or an evaluation, and the policy."""
 
     policy: Policy
-    proposal: RunProposal
+    proposal: AnyProposal
     site: SiteFolder
     settings: SiteSettings
     build: Build
 
     def expect(self, question: Question, log: Log, now: datetime) -> None:
         """Raises `Refused` where a question asks for more than was approved, or than is allowed."""
-        asked, plan = self.proposal.asked, question.plan
+        asked, plan = self._run().asked, question.plan
         approved = {
             "the rounds": question.round <= asked["rounds"] + (1 if question.closing else 0),
             "the number of queries": question.size <= asked["size"],
@@ -153,8 +181,13 @@ class Guard:
         self._expect_queries(question)
         self._expect_few(question, log, now)
 
+    def _run(self) -> RunProposal:
+        if not isinstance(self.proposal, RunProposal):
+            raise Refused(Reason.NOT_APPROVED, "a question of a run that nobody here approved")
+        return self.proposal
+
     def _expect_queries(self, question: Question) -> None:
-        policy, origin, query = self.policy, question.origin, self.proposal.query
+        policy, origin, query = self.policy, question.origin, self._run().query
         if isinstance(origin, Synthetic):
             same = query["kind"] == "synthetic" and (
                 (origin.generator, origin.code, origin.seed)
@@ -233,14 +266,23 @@ class Guard:
                 )
 
     def expect_evaluation(self, evaluation: Evaluation) -> None:
-        """Raises `Refused` where no figures may be reported."""
+        """Raises `Refused` where no figures may be reported, or nobody approved these."""
         if COUNTS not in self.policy.figures:
             raise Refused(Reason.OUTSIDE_POLICY, f"figures: {COUNTS} may not be reported")
+        proposal = self.proposal
+        if not isinstance(proposal, EvaluationProposal) or not proposal.asks(evaluation):
+            raise Refused(Reason.NOT_APPROVED, "an evaluation that nobody here approved")
 
 
-def _count(value: object, where: str) -> int:
-    if type(value) is not int or value < 1:
-        raise BadInput(f"{value!r} as {where}", "a whole number of at least 1")
+def cosigners_needed(proposal: RunProposal, site: str) -> int:
+    """How many others have to have said lately how far the site's log goes; 0: it acts alone."""
+    roster = proposal.federated().rosters()[site]
+    return roster.threshold if roster.cosigners else 0
+
+
+def _count(value: object, where: str, least: int = 1) -> int:
+    if type(value) is not int or value < least:
+        raise BadInput(f"{value!r} as {where}", f"a whole number of at least {least}")
     return value
 
 

@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from fedkd.deploy.hospital import Hospital, private_folder, write_private
@@ -56,9 +57,13 @@ def whose(user: str | None, group: str | None) -> Whose:
     return Whose(found.pw_uid if found else None, number)
 
 
-def prepare_letterbox(hospital: Hospital, who: Whose) -> None:
-    """Writes settings, shims, and copies of the authority and the node's key into letterbox/."""
+def prepare_letterbox(hospital: Hospital, who: Whose, node_key: Path | None = None) -> None:
+    """Writes settings, shims, and copies of the authority and the node's key into letterbox/.
+
+    With a `node_key`, where it lies in memory, the settings say so, and there is no copy.
+    """
     told, folder = hospital.invited(), private_folder(hospital.letterbox)
+    copy = folder / NODE_KEY
     private_folder(hospital.run)
     for name in (OUTBOX, HOME, LOGS):
         private_folder(folder / name)
@@ -67,10 +72,12 @@ def prepare_letterbox(hospital: Hospital, who: Whose) -> None:
         "federation": told["federation"],
         "address": told["address"],
         "service": str(hospital.socket),
+        "node_key": str(node_key or copy),
     }
     write_private(folder / SETTINGS, json.dumps(settings, indent=2, sort_keys=True).encode())
     write_private(folder / AUTHORITY, hospital.authority.read_bytes())
-    write_private(folder / NODE_KEY, hospital.node_key.read_bytes())
+    if node_key is None:
+        write_private(copy, hospital.node_key.read_bytes())
     known = (folder / APPROVED).read_text().split() if (folder / APPROVED).exists() else []
     if told["bundle"] not in known:
         known.append(told["bundle"])
@@ -85,7 +92,8 @@ def _open_to(hospital: Hospital, group: int) -> None:
     """The group may pass through, read what the letterbox needs, and write where it has to."""
     folder = hospital.letterbox
     modes = {hospital.folder: 0o710, hospital.run: 0o750, folder: 0o750, folder / "shims": 0o750}
-    modes |= {folder / name: 0o640 for name in (SETTINGS, AUTHORITY, NODE_KEY, APPROVED)}
+    told = [folder / name for name in (SETTINGS, AUTHORITY, NODE_KEY, APPROVED)]
+    modes |= {path: 0o640 for path in told if path.exists()}
     modes |= dict.fromkeys((folder / "shims").iterdir(), 488)
     modes |= {folder / name: 0o2770 for name in (OUTBOX, HOME, LOGS)}
     modes |= {folder / REFUSALS: 0o660}

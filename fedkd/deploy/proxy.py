@@ -89,7 +89,7 @@ http {{
         server_name _;
 
         ssl_certificate {keys}/server.crt;
-        ssl_certificate_key {keys}/server.key;
+        ssl_certificate_key {key};
         ssl_protocols TLSv1.2 TLSv1.3;
         ssl_ciphers {ciphers};
         ssl_prefer_server_ciphers on;
@@ -135,10 +135,11 @@ http {{
 """
 
 
-def nginx_conf(folder: Path, *, listen: str, port: int) -> str:
+def nginx_conf(folder: Path, *, listen: str, port: int, key: Path | None = None) -> str:
     """The configuration for the proxy of the federation in `folder`, in front of loopback `port`.
 
-    `listen` is HOST:PORT as nginx takes it. `BadInput` for a folder whose name nginx cannot read.
+    `listen` is HOST:PORT as nginx takes it, `key` where the certificate's key lies, if elsewhere.
+    `BadInput` for a folder whose name nginx cannot read.
     """
     folder = folder.resolve()
     if any(mark in str(folder) for mark in " \t\n'\"\\;{}$#"):
@@ -146,6 +147,7 @@ def nginx_conf(folder: Path, *, listen: str, port: int) -> str:
     return _CONF.format(
         folder=folder / "nginx",
         keys=folder / "keys",
+        key=key or folder / "keys" / "server.key",
         listen=listen,
         port=port,
         fleet="|".join(FLEET),
@@ -154,12 +156,13 @@ def nginx_conf(folder: Path, *, listen: str, port: int) -> str:
     )
 
 
-def write_conf(folder: Path, *, listen: str, port: int) -> Path:
+def write_conf(folder: Path, *, listen: str, port: int, key: Path | None = None) -> Path:
     """Writes nginx/nginx.conf, with the folders that it names; returns it."""
     place = folder / "nginx"
     for each in (place, place / "logs", place / "temp"):
         each.mkdir(mode=0o700, exist_ok=True)
-    write_bytes(place / "nginx.conf", nginx_conf(folder, listen=listen, port=port).encode())
+    conf = nginx_conf(folder, listen=listen, port=port, key=key)
+    write_bytes(place / "nginx.conf", conf.encode())
     return place / "nginx.conf"
 
 

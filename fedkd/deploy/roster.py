@@ -201,7 +201,17 @@ def read_roster(path: Path) -> Roster:
         listed = read_json(path)
         if not isinstance(listed, list):
             raise TypeError(listed)
+        known = Member.__dataclass_fields__.keys()
+        new = sorted({key for each in listed if isinstance(each, dict) for key in each} - known)
+        if new:
+            raise BadInput(
+                f"{path} with the keys {', '.join(new)}",
+                "those that this fedkd writes",
+                "a newer fedkd wrote it: install that one here (docs/deploy.md, Updating)",
+            )
         return Roster(tuple(Member.from_json(each) for each in listed))
+    except BadInput:
+        raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadInput(
             f"{path}, which is no roster ({type(error).__name__})",

@@ -19,8 +19,9 @@ class RunStanding:
     """One run: `state` as it told last (handed over, proposed, running, finished, failed).
 
     `round` is the one that was begun last, of `rounds`; one more than those is the closing.
-    `rulings` are by site what it said to the proposal. `epsilon` is what was proposed that each
-    site may spend at most, None where nothing bounds it. `checkpoint` is of the server's log.
+    `rulings` are by site what it said to the proposal, `software` what it runs. `epsilon` is what
+    was proposed that each site may spend at most, None where nothing bounds it. `checkpoint` is of
+    the server's log.
     """
 
     folder: str
@@ -31,6 +32,7 @@ class RunStanding:
     round: int | None
     rounds: int | None
     rulings: Mapping[str, str]
+    software: Mapping[str, str]
     mechanism: str | None
     epsilon: float | None
     checkpoint: Mapping[str, Any] | None
@@ -59,6 +61,7 @@ def _run(folder: Path) -> RunStanding:
         round=told.get("round"),
         rounds=told.get("rounds", asked.get("rounds")),
         rulings=told.get("rulings", {}),
+        software=told.get("software", {}),
         mechanism=asked.get("mechanism"),
         epsilon=asked.get("epsilon"),
         checkpoint=_checkpoint(folder / "server"),

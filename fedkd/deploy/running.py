@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -16,9 +16,11 @@ from fedkd.deploy import proxy, superlink
 from fedkd.deploy.authority import ending, expect_leaf
 from fedkd.deploy.coordinator import reconcile
 from fedkd.deploy.lines import Line
+from fedkd.deploy.locked import opened_server, place_in_memory, plain_forms
+from fedkd.deploy.memory import laid_out
 from fedkd.deploy.server_folder import ServerFolder
-from fedkd.deploy.superlink import CannotTell
-from fedkd.deploy.supervising import end_with_parent, kill_group
+from fedkd.deploy.superlink import CannotTell, untold
+from fedkd.deploy.supervising import behind_a_pipe, end_with_parent, kill_group
 from fedkd.federation.durable import write_bytes
 from fedkd.knowledge import BadInput
 
@@ -47,13 +49,19 @@ def start(
     settings = server.settings()
     proxy.nginx()
     server.federation()
+    opened_server(server.folder)
     expect_leaf(server.keys, settings.host)
     server.write_home(settings)
     server.write_proxy(settings)
-    proxy.expect_valid(server.folder)
     for warning in ending(server.keys):
         told(Line(f"WARNING: {warning}", level="warning"))
-    with _alone(server), _Signals() as signals, _Processes(server) as processes:
+    with (
+        _alone(server),
+        _key_laid_out(server),
+        _Signals() as signals,
+        _Processes(server) as processes,
+    ):
+        proxy.expect_valid(server.folder)
         port = settings.superlink_port
         told(Line(f"starting the SuperLink on {superlink.HOST}:{port} ...", event="starting"))
         link = processes.begin(
@@ -62,14 +70,14 @@ def start(
         superlink.wait_until_healthy(server, settings, link, START_SECONDS)
         for line in reconcile(server):
             told(line)
-        processes.begin(PROXY, proxy.command(server.folder), dict(os.environ))
+        processes.begin(PROXY, proxy.command(server.folder), untold())
         time.sleep(_LOOK_SECONDS)
         if (gone := processes.gone()) is None:
             write_bytes(server.folder / "pids" / READY, b"")
             said = f"{settings.name} is reached at {settings.address}, by its fleet interface alone"
             told(Line(said, event="ready", address=settings.address))
             if metrics is not None:
-                processes.begin(METRICS, _metrics_command(server, metrics), dict(os.environ))
+                processes.begin(METRICS, _metrics_command(server, metrics), untold())
             gone = _watch(server, processes, signals)
     if gone is None:
         told(Line("ended", event="ended"))
@@ -77,6 +85,13 @@ def start(
     said = f"error: found {gone} ended, expected it running; see {_log(server, gone)}"
     told(Line(said, level="error", event="ended", program=gone))
     return 1
+
+
+def _key_laid_out(server: ServerFolder) -> AbstractContextManager[None]:
+    """The certificate's key in memory, where it is sealed: SuperLink and proxy read it there."""
+    place = place_in_memory(server.folder)
+    forms = plain_forms(server.folder, [server.keys / "server.key"])
+    return nullcontext() if place is None else laid_out(place, forms)
 
 
 def _metrics_command(server: ServerFolder, port: int) -> list[str]:
@@ -90,10 +105,14 @@ def start_detached(server: ServerFolder, more: Sequence[str] = ()) -> int:
     if running is not None:
         raise _already(running)
     (server.folder / "pids" / READY).unlink(missing_ok=True)
-    log = _log(server, SERVER)
-    with log.open("ab") as out:
+    log, opened = _log(server, SERVER), opened_server(server.folder)
+    said = None if opened is None else opened.passphrase
+    with log.open("ab") as out, behind_a_pipe(said) as pipe:
+        words = ["server", "start", str(server.folder), *more]
+        words += [] if pipe is None else ["--passphrase-file", f"/dev/fd/{pipe}"]
         process = subprocess.Popen(  # noqa: S603 - our own words, no shell
-            [sys.executable, "-m", "fedkd", "server", "start", str(server.folder), *more],
+            [sys.executable, "-m", "fedkd", *words],
+            pass_fds=() if pipe is None else (pipe,),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -13,6 +13,7 @@ from fedkd.data.typed_by_hand import mapping_of, read_yaml, text, yaml_of
 from fedkd.deploy.authority import make_authority, make_leaf
 from fedkd.deploy.federation_file import FederationFile, federation_yaml
 from fedkd.deploy.invitations import FEDERATION, address, federation_name
+from fedkd.deploy.locked import readable_path
 from fedkd.deploy.proxy import nginx_conf, write_conf
 from fedkd.federation.durable import write_bytes, write_json
 from fedkd.knowledge import BadInput
@@ -158,7 +159,8 @@ class ServerFolder:
 
     def write_proxy(self, settings: Settings) -> None:
         """Writes the proxy's configuration from server.yaml."""
-        write_conf(self.folder, listen=settings.listen, port=settings.superlink_port)
+        key = readable_path(self.keys / "server.key")
+        write_conf(self.folder, listen=settings.listen, port=settings.superlink_port, key=key)
 
 
 def make_server(

@@ -23,11 +23,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
+from fedkd import __version__
 from fedkd.deploy.hospital import Hospital, private_folder
 from fedkd.deploy.lines import FORMATS, TEXT, Line, log_to, utc
 from fedkd.deploy.offline import StillConnected, drop_network, is_offline
 from fedkd.deploy.socket import BadFrame, Frame, Kind, Told, Why, listening, receive, send
-from fedkd.knowledge.bad_input import BadInput
+from fedkd.deploy.supervising import read_key
+from fedkd.knowledge.bad_input import BadInput, OtherFormat
 
 MOST_CONNECTIONS: Final = 8
 SMALL_BYTES: Final = 16 << 20
@@ -79,6 +81,7 @@ class Service:
         self._stopping = threading.Event()
         self._standing: dict[str, Any] = {
             "pid": os.getpid(),
+            "software": __version__,
             "since": utc(),
             "network": "none" if is_offline() else "not taken away",
             "turns": 0,
@@ -242,6 +245,26 @@ def desk_of(hospital: Hospital) -> Answers:
     return desk
 
 
+def expect_readable(hospital: Hospital) -> None:
+    """`OtherFormat`, with what to do, where another version of fedkd wrote a site's folder or log.
+
+    An older one is made into this one's where that is known how. Whatever else is wrong with a
+    folder, each turn finds, and refuses.
+    """
+    from fedkd.federation.site import SiteFolder
+
+    for folder in (hospital.site, hospital.rehearsal):
+        if (folder / "site.json").exists():
+            try:
+                site = SiteFolder(folder)
+                with site.log(site.settings().name):
+                    pass
+            except OtherFormat:
+                raise
+            except Exception:
+                _LOG.error("%s cannot be opened\n%s", folder.name, traceback.format_exc())
+
+
 def figures_of(hospital: Hospital) -> Mapping[str, Any]:
     """Numbers of this hospital's that may be watched."""
     from fedkd.deploy.hospital_standing import figures_of as found
@@ -249,9 +272,16 @@ def figures_of(hospital: Hospital) -> Mapping[str, Any]:
     return found(hospital)
 
 
-def serve(hospital: Hospital, *, group: int | None = None, offline: bool = True) -> int:
+def serve(
+    hospital: Hospital,
+    *,
+    group: int | None = None,
+    offline: bool = True,
+    key: bytes | None = None,
+) -> int:
     """Answers at `hospital` until SIGTERM or SIGINT; the exit code.
 
+    A locked one is opened by its `key`, or as a command opens it (`fedkd.audit.locking`).
     `group` may use the socket, beside the owner. Where `offline`, a service whose network could
     not be taken away says so and goes on: the units and containers that ship take it away before.
     """
@@ -261,6 +291,8 @@ def serve(hospital: Hospital, *, group: int | None = None, offline: bool = True)
         except StillConnected as error:
             _LOG.warning("%s", error)
     hospital.expect_private(group)
+    expect_readable(hospital)
+    _open(hospital, key)
     service = Service(
         desk_of(hospital), lambda told: remember(hospital, told), lambda: figures_of(hospital)
     )
@@ -281,6 +313,16 @@ def serve(hospital: Hospital, *, group: int | None = None, offline: bool = True)
     return STOPPED
 
 
+def _open(hospital: Hospital, key: bytes | None) -> None:
+    from fedkd.audit.locking import locked_folder, open_by_key
+    from fedkd.deploy.locked import SITE, expect_open, keys_of_hospital
+
+    root = locked_folder(hospital.folder)
+    if root is not None and key is not None:
+        open_by_key(root, key)
+    expect_open(hospital.folder, keys_of_hospital(hospital), SITE)
+
+
 def _network() -> str:
     return "none" if is_offline() else "NOT taken away"
 
@@ -291,12 +333,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("hospital", type=Path, help="the hospital's folder")
     parser.add_argument("--group", type=int, help="the letterbox's group, by number")
     parser.add_argument("--keep-network", action="store_true", help="it was taken away outside")
+    parser.add_argument("--key-fd", type=int, help="a pipe with the key of a locked hospital")
     parser.add_argument("--log-format", choices=FORMATS, default=TEXT, help="of its lines")
     told = parser.parse_args(arguments)
     log_to(told.log_format, "service")
     try:
         return serve(
-            Hospital(told.hospital.resolve()), group=told.group, offline=not told.keep_network
+            Hospital(told.hospital.resolve()),
+            group=told.group,
+            offline=not told.keep_network,
+            key=None if told.key_fd is None else read_key(told.key_fd),
         )
     except BadInput as error:
         print(error, file=sys.stderr)

@@ -9,7 +9,7 @@ from fedkd.data import Card
 from fedkd.data.mapped import DataFile, Mapped
 from fedkd.data.typed_by_hand import listed, mapping_of, nearest, number, read_yaml, spelling, text
 from fedkd.deploy.policy import Policy
-from fedkd.knowledge import BadInput
+from fedkd.knowledge import BadInput, OtherFormat
 
 FORMAT: Final = 1
 TO_FILL_IN: Final = "???"
@@ -69,7 +69,7 @@ class SiteFile:
             ) from None
         given = mapping_of(typed, path.name, _KEYS)
         if given.get("format") != FORMAT:
-            raise BadInput(f"format {given.get('format')!r} in {path.name}", f"format {FORMAT}")
+            raise OtherFormat(path.name, given.get("format"), FORMAT)
         mechanism = _chosen(given.get("mechanism", "dp_training"), "mechanism")
         seed = given.get("seed")
         if seed is not None and mechanism.name != "none":

@@ -84,6 +84,7 @@ policy:
   most_rounds: 100
   most_epochs: 200
   smallest_training_set: 50     # patients
+  fewest_cosigners: 1           # others who watch this site's log in a private run
   hours: null                   # such as "08:00-18:00", local time
   figures: []                   # [counts]: noised counts of right and wrong answers, charged
 

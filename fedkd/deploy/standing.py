@@ -1,18 +1,23 @@
 """Says how a coordinator's side stands: what runs, who is connected, how long certificates hold."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from fedkd import __version__
 from fedkd.deploy import superlink
 from fedkd.deploy.authority import REMEDY, Holding, ending, holding
 from fedkd.deploy.coordinator import key_fingerprint, roster_of
+from fedkd.deploy.locked import keys_of_server, standing_of_keys
+from fedkd.deploy.machine_check import software_verdict
 from fedkd.deploy.roster import ADMITTED, Member, Roster
 from fedkd.deploy.run_standing import RunStanding, runs_of
 from fedkd.deploy.running import PROXY, SERVER, SUPERLINK, pid_of
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.deploy.superlink import CannotTell
+from fedkd.federation.flower.bundle import bundle_digest
 from fedkd.knowledge import BadInput
+from fedkd.wire import PROTOCOL
 
 Told = tuple[dict[str, Mapping[str, Any]] | None, tuple[Mapping[str, Any], ...] | None]
 
@@ -23,7 +28,9 @@ class Standing:
 
     `processes` are ids by name, None where one does not run. `connections` are by site what the
     SuperLink says of it, None where it did not: nobody can tell. `warnings` are what a person
-    should do something about. `progress` is of the newest runs, oldest first.
+    should do something about. `progress` is of the newest runs, oldest first. `bundle` is the
+    SHA-256 of what runs are proposed with. `keys` says how keys lie on the disk
+    (`fedkd.deploy.locked.standing_of_keys`).
     """
 
     name: str
@@ -38,6 +45,8 @@ class Standing:
     certificates: tuple[Holding, ...]
     warnings: tuple[str, ...]
     progress: tuple[RunStanding, ...] = ()
+    bundle: str = ""
+    keys: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_up(self) -> bool:
@@ -50,12 +59,19 @@ class Standing:
             return None
         return str(self.connections.get(member.site, {}).get("status", "not registered"))
 
+    def software(self, member: Member) -> str | None:
+        """The fedkd of a member when it was heard of last: in a run, or when it joined."""
+        return _software(member, self.progress)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "federation": self.name,
             "address": self.address,
             "fingerprint": self.fingerprint,
+            "software": __version__,
+            "wire": PROTOCOL,
+            "bundle": self.bundle,
             "up": self.is_up,
             "superlink": {"pid": self.processes[SUPERLINK], "healthy": self.healthy},
             "proxy": {"pid": self.processes[PROXY]},
@@ -64,6 +80,7 @@ class Standing:
             "runs": None if self.runs is None else [dict(run) for run in self.runs],
             "run_folders": list(self.folders),
             "progress": [run.to_json() for run in self.progress],
+            "keys": dict(self.keys),
             "certificates": [each.to_json() for each in self.certificates],
             "warnings": list(self.warnings),
         }
@@ -77,7 +94,7 @@ class Standing:
             "online_since": seen.get("online-at") if seen.get("status") == "online" else None,
             "offline_since": seen.get("offline-at") if seen.get("status") == "offline" else None,
             "node_id": member.node_id,
-            "software": member.software,
+            "software": self.software(member),
             "invited_at": member.invited_at,
             "expires": member.expires,
             "admitted_at": member.admitted_at,
@@ -104,6 +121,8 @@ def standing(server: ServerFolder) -> Standing:
         server.federation()
     except BadInput as error:
         warnings.append(str(error))
+    progress = runs_of(server.folder / "runs")
+    warnings += _apart(roster.admitted(), progress)
     return Standing(
         name=settings.name,
         address=settings.address,
@@ -116,8 +135,26 @@ def standing(server: ServerFolder) -> Standing:
         folders=_folders(server),
         certificates=certificates,
         warnings=tuple(warnings),
-        progress=runs_of(server.folder / "runs"),
+        progress=progress,
+        bundle=bundle_digest(),
+        keys=standing_of_keys(server.folder, keys_of_server(server.folder)),
     )
+
+
+def _software(member: Member, progress: Sequence[RunStanding]) -> str | None:
+    told = [run.software[member.site] for run in progress if member.site in run.software]
+    return told[-1] if told else member.software
+
+
+def _apart(members: Sequence[Member], progress: Sequence[RunStanding]) -> Iterator[str]:
+    """Which hospitals run another version than this one, and what to do about it."""
+    for member in members:
+        theirs = _software(member, progress)
+        if theirs is None:
+            continue
+        verdict = software_verdict(theirs, __version__, joined=True)
+        if verdict.fix:
+            yield f"{member.site} runs {verdict.found}: {verdict.fix}"
 
 
 def _told(server: ServerFolder, roster: Roster, warnings: list[str]) -> Told:

@@ -19,7 +19,7 @@ from fedkd.deploy.others_files import opened_to_append, read_end
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHARED, SHIMS
 from fedkd.deploy.socket import Away, Frame, Kind, connected, request
-from fedkd.deploy.supervising import Program, state_of, supervisor_of
+from fedkd.deploy.supervising import Program, behind_a_pipe, state_of, supervisor_of
 from fedkd.federation.flower import QUIET
 from fedkd.federation.flower.guarded import SHARED_VARIABLE
 from fedkd.federation.flower.node import LAST_WORDS, REFUSED, VARIABLES
@@ -35,7 +35,7 @@ _ONE_THREAD: Final = dict.fromkeys(
 )
 _PASSED_ON: Final = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HTTPS_PROXY", "https_proxy",
                      "FLWR_SUPEREXEC_TASK_POLL_INTERVAL", *VARIABLES)  # fmt: skip
-_SERVICE_ALSO: Final = ("FEDKD_ACCEPT_LOG_ON_NETWORK_DISK", "CREDENTIALS_DIRECTORY")
+_SERVICE_ALSO: Final = ("FEDKD_ACCEPT_LOG_ON_NETWORK_DISK",)
 _LOOPBACK: Final = "127.0.0.1,localhost,::1"
 _CONNECTED: Final = ("SuperNode ID:", "Connection successful")
 _NOT_CONNECTED: Final = ("Connection attempt failed", "Starting Flower SuperNode", "Exit Code:")
@@ -52,15 +52,16 @@ def programs(
     keep_network: bool = False,
     log_format: str = TEXT,
     metrics: int | None = None,
+    key: bytes | None = None,
 ) -> list[Program]:
     """What runs at `hospital`: the site service, and the letterbox with Flower's node.
 
     For the letterbox nothing but its own folder is read here. With `metrics`, a port, its half
-    serves figures on loopback.
+    serves figures on loopback. `key` opens a locked hospital, and is the service's alone.
     """
     made = []
     if SERVICE in halves:
-        made.append(_service(hospital, who, keep_network, log_format))
+        made.append(_service(hospital, who, keep_network, log_format, key))
     if LETTERBOX in halves:
         made += _letterbox(hospital, who)
         if metrics is not None:
@@ -89,7 +90,9 @@ def letterbox_environment(letterbox: Path) -> dict[str, str]:
     }
 
 
-def _service(hospital: Hospital, who: Whose, keep_network: bool, log_format: str) -> Program:
+def _service(
+    hospital: Hospital, who: Whose, keep_network: bool, log_format: str, key: bytes | None
+) -> Program:
     passed = {n: os.environ[n] for n in (*_PASSED_ON[:4], *_SERVICE_ALSO) if n in os.environ}
     more = [] if who.group is None else ["--group", str(who.group)]
     more += ["--keep-network"] if keep_network else []
@@ -109,6 +112,7 @@ def _service(hospital: Hospital, who: Whose, keep_network: bool, log_format: str
         ready=lambda: _listens(hospital.socket),
         explain=_last_line,
         end_seconds=30.0,
+        secret=key,
         log_mode=0o600,  # what went wrong with records is none of the letterbox's business
     )
 
@@ -136,7 +140,7 @@ def _letterbox(hospital: Hospital, who: Whose) -> list[Program]:
             sys.executable, "-I", "-m", "fedkd.federation.flower.node",
             "--superlink", told["address"],
             "--root-certificates", str(folder / AUTHORITY),
-            "--auth-supernode-private-key", str(folder / NODE_KEY),
+            "--auth-supernode-private-key", told.get("node_key", str(folder / NODE_KEY)),
             "--host", "127.0.0.1",
             "--port", str(free_port()),
         ],
@@ -241,16 +245,25 @@ def service_of(hospital: Hospital) -> dict[str, Any] | None:
     return told or None
 
 
-def detach(command: Sequence[str], log: Path, folder: Path, seconds: float = 60.0) -> int:
+def detach(
+    command: Sequence[str],
+    log: Path,
+    folder: Path,
+    seconds: float = 60.0,
+    passphrase: bytes | None = None,
+) -> int:
     """Starts `command` in the background, in a session of its own; returns its process id.
 
-    Waits until it holds the lock in `folder`; `BadInput` with the end of `log` where it ended.
+    It finds a `passphrase` behind a pipe. Waits until it holds the lock in `folder`; `BadInput`
+    with the end of `log` where it ended.
     """
     environment: Mapping[str, str] = os.environ
-    with os.fdopen(opened_to_append(log, 0o600), "ab") as out:
+    with os.fdopen(opened_to_append(log, 0o600), "ab") as out, behind_a_pipe(passphrase) as pipe:
         begun_at = os.fstat(out.fileno()).st_size
+        more = [] if pipe is None else ["--passphrase-file", f"/dev/fd/{pipe}"]
         started = subprocess.Popen(  # noqa: S603  # our own command
-            list(command),
+            [*command, *more],
+            pass_fds=() if pipe is None else (pipe,),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

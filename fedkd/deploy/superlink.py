@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from fedkd.audit.passphrase import CREDENTIALS, PASSPHRASE_FILE
+from fedkd.deploy.locked import readable_path
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder, Settings
 from fedkd.federation.flower import QUIET
 from fedkd.knowledge import BadInput
@@ -31,7 +33,7 @@ def environment(server: ServerFolder) -> dict[str, str]:
     """The variables for Flower's processes here: no call home, no proxy on loopback, own folder."""
     kept = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in untold().items()
         if name.lower() not in _PROXIES and (not name.startswith("FLWR_") or name in _KEPT)
     }
     here = str(Path(sys.executable).parent)
@@ -45,6 +47,12 @@ def environment(server: ServerFolder) -> dict[str, str]:
     }
 
 
+def untold() -> dict[str, str]:
+    """The variables of this process for one that faces a network: not where a passphrase is."""
+    told = (PASSPHRASE_FILE, CREDENTIALS)
+    return {name: value for name, value in os.environ.items() if name not in told}
+
+
 def command(server: ServerFolder, settings: Settings) -> list[str]:
     """What starts the SuperLink: loopback alone, TLS, registered keys alone, a lasting database."""
     keys = server.keys
@@ -52,7 +60,7 @@ def command(server: ServerFolder, settings: Settings) -> list[str]:
         program("flower-superlink"),
         "--ssl-ca-certfile", str(server.authority),
         "--ssl-certfile", str(keys / "server.crt"),
-        "--ssl-keyfile", str(keys / "server.key"),
+        "--ssl-keyfile", str(readable_path(keys / "server.key")),
         "--enable-supernode-auth",
         "--disable-runtime-dependency-installation",
         "--database", str(server.folder / "superlink" / "state.db"),

@@ -9,8 +9,8 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -39,7 +39,8 @@ class Program:
     """One process to be kept running.
 
     `ready` is waited for before the next one starts. `explain` reads the end of its log once it
-    has ended: what to say of it, and the least seconds to wait.
+    has ended: what to say of it, and the least seconds to wait. A `secret` waits for it behind the
+    pipe whose number `--key-fd` tells it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Program:
     ready: Callable[[], bool] = lambda: True
     explain: Callable[[str], tuple[str, float]] = lambda tail: ("", 0.0)
     end_seconds: float = 10.0
+    secret: bytes | None = field(default=None, repr=False)
     log_mode: int = 0o640
 
 
@@ -85,9 +87,12 @@ class Supervisor:
         self._tell = tell
         self._stop = False
 
-    def run(self) -> int:
-        """Starts the programs in order, keeps them, ends them in the opposite order."""
-        with _locked(self._folder):
+    def run(self, meanwhile: AbstractContextManager[None] | None = None) -> int:
+        """Starts the programs in order, keeps them, ends them in the opposite order.
+
+        `meanwhile` holds for as long as they run, and is entered by the one who runs them alone.
+        """
+        with _locked(self._folder), meanwhile or nullcontext():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._told)
             try:
@@ -130,19 +135,22 @@ class Supervisor:
                 os.fchown(handle, program.user, -1 if program.group is None else program.group)
         each.begun_at = os.fstat(handle).st_size
         try:
-            each.process = subprocess.Popen(  # noqa: S603  # a command of ours, no shell
-                list(program.command),
-                stdin=subprocess.DEVNULL,
-                stdout=handle,
-                stderr=handle,
-                env=dict(program.environment),
-                cwd=program.folder,
-                start_new_session=True,
-                user=program.user,
-                group=program.group,
-                extra_groups=None if program.user is None else [],
-                preexec_fn=end_with_parent,  # noqa: PLW1509  # no thread is running here
-            )
+            with behind_a_pipe(program.secret) as pipe:
+                more = [] if pipe is None else ["--key-fd", str(pipe)]
+                each.process = subprocess.Popen(  # noqa: S603  # a command of ours, no shell
+                    [*program.command, *more],
+                    stdin=subprocess.DEVNULL,
+                    stdout=handle,
+                    stderr=handle,
+                    env=dict(program.environment),
+                    cwd=program.folder,
+                    pass_fds=() if pipe is None else (pipe,),
+                    start_new_session=True,
+                    user=program.user,
+                    group=program.group,
+                    extra_groups=None if program.user is None else [],
+                    preexec_fn=end_with_parent,  # noqa: PLW1509  # no thread is running here
+                )
         finally:
             os.close(handle)
         each.began, each.since = time.monotonic(), utc()
@@ -296,6 +304,27 @@ class _locked:  # noqa: N801  # reads as `with _locked(folder)`
     def __exit__(self, *others: object) -> None:
         if self._file is not None:
             self._file.close()
+
+
+@contextmanager
+def behind_a_pipe(secret: bytes | None) -> Iterator[int | None]:
+    """The number of a pipe out of which a child that is given it reads `secret`; None for none."""
+    if secret is None:
+        yield None
+        return
+    out, into = os.pipe()
+    try:
+        os.write(into, secret)  # far less than a pipe holds
+        os.close(into)
+        yield out
+    finally:
+        os.close(out)
+
+
+def read_key(pipe: int) -> bytes:
+    """What the process that started this one wrote for it; the pipe is closed."""
+    with os.fdopen(pipe, "rb") as file:
+        return file.read()
 
 
 def end_with_parent() -> None:

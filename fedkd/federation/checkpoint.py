@@ -7,7 +7,7 @@ from typing import Any
 
 from fedkd.federation.asking import Traffic
 from fedkd.federation.durable import read_arrays, read_json, write_arrays, write_json
-from fedkd.knowledge import Array, Memory
+from fedkd.knowledge import Array, Memory, OtherFormat
 
 FORMAT = 1
 
@@ -46,8 +46,9 @@ class ServerFolder:
         if not path.exists():
             return Checkpoint()
         kept = read_json(path)
-        if kept.pop("format") != FORMAT:
-            raise ValueError(f"found a checkpoint of another format, expected {FORMAT}")
+        found = kept.pop("format")
+        if found != FORMAT:
+            raise OtherFormat("a checkpoint of a run", found, FORMAT)
         arrays = read_arrays(self.folder / kept.pop("arrays"))
         kept["traffic"] = Traffic(**kept["traffic"])
         kept["memories"] = {

@@ -48,10 +48,16 @@ def place_model(folder: Path, weights: Path, kind: str) -> Digest:
     """Puts a model where the site in `folder` may evaluate it; the note beside it comes last."""
     digest = digest_of_model(weights)
     path = _path(folder, digest)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     write_bytes(path, weights.read_bytes())
     write_json(path.with_suffix(".json"), {"model": kind})
     return digest
+
+
+def has_model(folder: Path, digest: Digest) -> bool:
+    """Whether a model of this digest was placed for the site in `folder`."""
+    path = _path(folder, digest)
+    return path.exists() and path.with_suffix(".json").exists()
 
 
 def _path(folder: Path, digest: str) -> Path:
@@ -195,7 +201,7 @@ class Evaluator:
         """The model of this digest that was placed here; `NotEvaluated` where there is none."""
         path = _path(self._site.folder, digest)
         note = path.with_suffix(".json")
-        if not path.exists() or not note.exists():
+        if not has_model(self._site.folder, digest):
             raise NotEvaluated(Reason.UNKNOWN_MODEL, f"nobody placed {digest} in {path.parent}")
         kind = read_json(note)["model"]
         spec = self._settings.accepts.models.get(kind)

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from fedkd.audit import Log
+from fedkd.audit.locking import read_secret
 from fedkd.data import Records
 from fedkd.federation.excluded import identities, read_excluded, write_excluded
 from fedkd.federation.site import SiteFolder
@@ -58,8 +59,8 @@ def exclude(
                 "nobody was taken out; with --ids-may-be-absent the others are",
             )
         present = [one for one in wanted if one in whose]
-        said = {it for entry in log.entries("dataset.withdrawn") for it in entry.body["patients"]}
-        key = (site.folder / "commitment.key").read_bytes()
+        said = _withdrawn(log)
+        key = read_secret(site.folder / "commitment.key")
         bound = {one: _commitment(key, settings.dataset, whose[one]) for one in present}
         new = tuple(one for one in present if bound[one] not in said)
         # First the records, then the entry: a crash in between leaves nobody in by mistake, and
@@ -84,6 +85,22 @@ def exclude(
     rows = sum(it in taken for part in site.parts() for it in identities(part))
     before = tuple(one for one in present if one not in new)
     return Excluded(new, before, absent, rows, models, runs, place)
+
+
+def keep_out(site: SiteFolder, dataset: str, log: Log) -> None:
+    """Takes out again whom the log says was taken out: the list in the folder may be an old one."""
+    said = _withdrawn(log)
+    if not said:
+        return
+    key, out = read_secret(site.folder / "commitment.key"), read_excluded(site.folder)
+    everybody = {one for part in site.parts() for one in identities(part)}
+    lacking = {one for one in everybody - out if _commitment(key, dataset, one) in said}
+    if lacking:
+        write_excluded(site.folder, out | lacking)
+
+
+def _withdrawn(log: Log) -> set[str]:
+    return {it for entry in log.entries("dataset.withdrawn") for it in entry.body["patients"]}
 
 
 def _whose(site: SiteFolder) -> dict[str, str]:

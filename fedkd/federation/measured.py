@@ -3,7 +3,7 @@
 N records, G groups, B answers, C true classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,11 +103,13 @@ def of_question(
     grouping: Grouping,
     thresholds: Sequence[float],
     classes: Sequence[str],
+    outsiders: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """The tables of sites that answered a question: together by group, and each by itself.
 
-    They hold shares with intervals that allow for the noise, and never a site's counts: a log is
-    handed over to more people than a site answered.
+    `outsiders` took no part in the run: they are by themselves alone. The tables hold shares with
+    intervals that allow for the noise, and never a site's counts: a log is handed over to more
+    people than a site answered.
     """
 
     def shares(of: Sequence[Seen], place: int | None) -> dict[str, Any]:
@@ -116,13 +118,14 @@ def of_question(
             del row["counts"]
         return found
 
-    every = list(seen.values())
+    every = [one for site, one in seen.items() if site not in outsiders]
     made: list[dict[str, Any]] = [
         {"where": EVERYWHERE, "took_part": None, "group": name, "figures": shares(every, place)}
-        for name, place in (_groups(grouping) if seen else ())
+        for name, place in (_groups(grouping) if every else ())
     ]
     for site, one in seen.items():
         figures = shares([one], None)
-        row = {"where": site, "took_part": True, "group": EVERYWHERE, "figures": figures}
+        part = site not in outsiders
+        row = {"where": site, "took_part": part, "group": EVERYWHERE, "figures": figures}
         made.append(row)
     return made

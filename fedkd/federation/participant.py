@@ -10,6 +10,7 @@ from fedkd.audit import Log, NotFresh, RolledBack
 from fedkd.data import TableSchema
 from fedkd.distill.generators.generator import Generator
 from fedkd.federation.evaluating import Evaluator, NotEvaluated
+from fedkd.federation.excluding import keep_out
 from fedkd.federation.learning import CAME, Learner, Learnt, Task
 from fedkd.federation.papers import NotSigned, expect_paper
 from fedkd.federation.shards import Shards
@@ -137,6 +138,7 @@ class Participant:
             expect_paper(self.site, self.settings, log, self._mechanism())
         except NotSigned as error:
             raise Refused(Reason.NOT_SIGNED, str(error)) from None
+        keep_out(self.site, self.settings.dataset, log)
         if isinstance(message, Question):
             return self._take(message, log, desk)
         if isinstance(message, Evaluation):

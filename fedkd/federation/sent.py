@@ -11,6 +11,7 @@ from fedkd.wire import (
     Closed,
     Codec,
     Considered,
+    Counts,
     Malformed,
     Message,
     OtherVersion,
@@ -115,12 +116,13 @@ def _items(message: Answer, classes: int) -> int:
 def _holds(message: Message, classes: int) -> str:
     if isinstance(message, Answer):
         return f"{_items(message, classes)} distributions over {classes} classes"
-    if isinstance(message, Refusal):
-        return f"no answer: {message.reason}"
-    if isinstance(message, Closed):
-        return "that the last lesson was taken"
-    if isinstance(message, Considered):
-        return f"that the proposal of a run is {message.ruling}"
-    if isinstance(message, Present):
-        return f"that the site is there, with {message.software}"
+    said = {
+        Counts: "{0.counts.size} counts of patients, by answer and true class",
+        Refusal: "no answer: {0.reason}",
+        Closed: "that the last lesson was taken",
+        Considered: "that the proposal is {0.ruling}",
+        Present: "that the site is there, with {0.software}",
+    }
+    if type(message) in said:
+        return said[type(message)].format(message)
     return "; ".join(sorted(key for key in asdict(message) if key not in ("site", "run", "round")))

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from fedkd.audit.locking import read_secret, write_secret
 from fedkd.data import Records
 from fedkd.distill import Classifier, load_weights, save_weights
-from fedkd.federation.durable import read_json, write_bytes, write_json
+from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.learning import Learner, Task
 from fedkd.federation.randomness import stream
 from fedkd.federation.stored import names_of
@@ -188,8 +189,8 @@ def shard_key(learner: Learner) -> bytes:
         key = secrets.token_bytes(32)
         if settings.rehearsal:
             key = stream(learner.seed, settings.name, 0, "shards").bytes(32)
-        write_bytes(path, key)
-    return path.read_bytes()
+        write_secret(path, key)
+    return read_secret(path)
 
 
 def assigned(

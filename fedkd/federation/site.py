@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fedkd.audit import Log, make_keys
+from fedkd.audit.locking import expect_opened, read_secret, write_secret
 from fedkd.data import Card, Records
 from fedkd.federation.durable import (
     read_arrays,
@@ -24,7 +25,15 @@ from fedkd.federation.durable import (
 )
 from fedkd.federation.exchange import Exchange
 from fedkd.federation.excluded import read_excluded, without
-from fedkd.knowledge import Array, BadInput, Digest, Space, WrongDigest, digest_of_bytes
+from fedkd.knowledge import (
+    Array,
+    BadInput,
+    Digest,
+    OtherFormat,
+    Space,
+    WrongDigest,
+    digest_of_bytes,
+)
 from fedkd.knowledge.digests import little_endian
 from fedkd.privacy import PublicFacts
 
@@ -117,7 +126,7 @@ class SiteSettings:
         """What `to_json` wrote; `BadInput` for a folder of another format."""
         found = kept.pop("format", None)
         if found != FORMAT:
-            raise BadInput(f"a site folder of format {found}", f"format {FORMAT}")
+            raise OtherFormat("a site folder", found, FORMAT)
         kept["space"] = Space.from_json(kept["space"])
         kept["card"] = Card(**kept["card"])
         kept["accepts"] = Accepts(**kept["accepts"])
@@ -146,7 +155,11 @@ class SiteFolder:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """One process at a time takes a turn here: two could spend the same budget twice."""
+        """One process at a time takes a turn here: two could spend the same budget twice.
+
+        `BadInput` in a locked folder without its passphrase: nothing is half done.
+        """
+        expect_opened(self.folder)
         with (self.folder / ".turn").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -266,8 +279,8 @@ def found_site(
         write_json(folder / PATIENTS, here)
     key_path = folder / "commitment.key"
     if not key_path.exists():
-        write_bytes(key_path, secrets.token_bytes(32))
-    commitment = _commitment(key_path.read_bytes(), train, validation)
+        write_secret(key_path, secrets.token_bytes(32))
+    commitment = _commitment(read_secret(key_path), train, validation)
     make_keys(folder, settings.name, rehearsal=settings.rehearsal, mldsa=settings.mldsa)
     with site.log(settings.name) as log:
         opened = {"party": settings.name, "format": FORMAT, "rehearsal": settings.rehearsal}

@@ -10,7 +10,7 @@ from fedkd.knowledge.answers import (
     Memory,
     remember_nothing,
 )
-from fedkd.knowledge.bad_input import BadInput
+from fedkd.knowledge.bad_input import BadInput, OtherFormat
 from fedkd.knowledge.digests import Array, Digest, digest_of_arrays, digest_of_bytes
 from fedkd.knowledge.distributions import (
     TOLERANCE,
@@ -50,6 +50,7 @@ __all__ = [
     "NotInSpace",
     "OneOf",
     "Origin",
+    "OtherFormat",
     "Public",
     "QuerySet",
     "Range",

@@ -15,11 +15,12 @@ from fedkd.report.building import evidence_of
 from fedkd.report.verify.catalogue import catalogue
 
 FORMAT: Final = "fedkd-disclosure/1"
+ENROLLED: Final = "party.enrolled"
 OPEN, BAND, KEEP = "open", "band", "keep"
 CHOICES: Final = (OPEN, BAND, KEEP)
 COUNTED: Final = ("dataset.registered", "budget.opened")
 """Types of entries whose bodies hold numbers about records or patients."""
-ALWAYS: Final = ("log.opened", "party.enrolled", "checkpoint.witnessed", "release.outputs")
+ALWAYS: Final = ("log.opened", ENROLLED, "checkpoint.witnessed", "release.outputs")
 """Types whose bodies the server knows already, or that say nothing of any record."""
 NO_COUNTS: Final = ("epsilon", "delta", "order")
 """What is no count, even where it is a whole number."""
@@ -47,7 +48,7 @@ def asked_of(log: Log, run: str | None = None) -> list[Asked]:
         for field in catalogue().fields
         for rule in field.rules
         if "each" in rule and rule["each"].get("party") is None
-    } | {"train.local", "release.outputs", "budget.charged", "checkpoint.witnessed"}
+    } | {"train.local", "release.outputs", "budget.charged", "checkpoint.witnessed", ENROLLED}
     found = []
     for entry in log.entries():
         about = None if entry.said is None else entry.said.get("run")

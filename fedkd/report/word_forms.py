@@ -24,7 +24,7 @@ _MOST_UNPACKED: Final = 1 << 26
 _PIECES: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _TRACKED: Final = ("ins", "del", "moveFrom", "moveTo")
 _LOST: Final = {"drawing": "a picture", "pict": "a picture", "object": "an object"}
-_LABEL_CM, _TEXT_CM, _ANSWER_CM = 2.4, 14.0, 2.0
+_LABEL_CM, _TEXT_CM, _ANSWER_CM, _MARGIN_CM = 2.8, 13.6, 2.0, 2.3
 
 
 def document(run: str, questions: Questions) -> bytes:
@@ -38,7 +38,9 @@ def document(run: str, questions: Questions) -> bytes:
     written = docx.Document()
     written.core_properties.title = f"Questions of run {run}"
     written.core_properties.author = ""
-    written.sections[0].page_width, written.sections[0].page_height = Cm(21), Cm(29.7)
+    sheet = written.sections[0]
+    sheet.page_width, sheet.page_height = Cm(21), Cm(29.7)
+    sheet.left_margin = sheet.right_margin = Cm(_MARGIN_CM)
     written.add_heading(f"What the report of run {run} still asks for", 0)
     written.add_paragraph(INTRODUCTION)
     written.add_paragraph("Write into the cell beside “Answer”, and change nothing else.")
@@ -88,12 +90,16 @@ def _table(written: "Document", rows: Iterator[tuple[str, str]]) -> None:
 
     table = written.add_table(0, 2, style="Table Grid")
     table.autofit = False
+    for column, width in zip(table.columns, (_LABEL_CM, _TEXT_CM), strict=True):
+        column.width = Cm(width)  # LibreOffice goes by the columns, Word by the cells
     for label, text in rows:
         row = table.add_row()
         name, said = row.cells
         name.width, said.width = Cm(_LABEL_CM), Cm(_TEXT_CM)
         name.paragraphs[0].add_run(label).bold = True
         said.text = text
+        for cell in row.cells:  # a question stays on one page with its answer
+            cell.paragraphs[0].paragraph_format.keep_with_next = label in _ROWS[:-1]
         if label == "Answer":
             row.height = Cm(_ANSWER_CM)  # at least: it grows with what is written
     written.add_paragraph()

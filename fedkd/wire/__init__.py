@@ -4,6 +4,7 @@ from fedkd.wire.codecs.float32 import Codec
 from fedkd.wire.envelopes import Envelope, cover, opened
 from fedkd.wire.frames import Malformed, OtherVersion, pack, unpack
 from fedkd.wire.messages import (
+    PROTOCOL,
     UNKNOWN,
     VERSION,
     WITHHELD,
@@ -26,6 +27,7 @@ from fedkd.wire.messages import (
 )
 
 __all__ = [
+    "PROTOCOL",
     "UNKNOWN",
     "VERSION",
     "WITHHELD",

@@ -19,9 +19,12 @@ from fedkd.knowledge import (
     origin_to_json,
 )
 from fedkd.wire.fields import check_digest, check_fields
-from fedkd.wire.frames import Malformed, OtherVersion, pack, unpack
+from fedkd.wire.frames import MAGIC, Malformed, OtherVersion, pack, unpack
 
 VERSION = 1
+"""The newest version of messages that is read here, of the protocol that `frames.MAGIC` names."""
+PROTOCOL = f"{MAGIC.decode().strip().removeprefix('fedkd/')}.{VERSION}"
+"""Both, for people: who has another first number reads nothing of this one's."""
 CODED = "coded."
 WITHHELD = -1
 """In place of a count below the floor."""
@@ -306,6 +309,9 @@ _MESSAGES: dict[str, type[Message]] = {
     "considered": Considered,
 }
 _KINDS = {message: kind for kind, message in _MESSAGES.items()}
+_SINCE: dict[str, int] = dict.fromkeys(_MESSAGES, 1)
+"""The version that brought each kind. It is written as that, whatever version writes it: who is
+one behind reads all that was there before, and each message keeps its one spelling."""
 _AS_ARRAYS = {"queries", "coded", "counts", "body"}
 """Fields that travel as arrays alone; a lesson travels as an array and as a digest."""
 _ALONE: dict[type[Message], str] = {Counts: "counts", Proposal: "body"}
@@ -314,7 +320,8 @@ _ALONE: dict[type[Message], str] = {Counts: "counts", Proposal: "body"}
 
 def encode(message: Message) -> bytes:
     """The canonical bytes of a message: `decode` gives back exactly this message."""
-    header: dict[str, Any] = {"v": VERSION, "kind": _KINDS[type(message)]}
+    kind = _KINDS[type(message)]
+    header: dict[str, Any] = {"v": _SINCE[kind], "kind": kind}
     for name in message.__dataclass_fields__.keys() - _AS_ARRAYS:
         value = getattr(message, name)
         header[name] = _TO_PLAIN[name](value) if name in _TO_PLAIN else value
@@ -331,16 +338,21 @@ def encode(message: Message) -> bytes:
 
 
 def decode(body: bytes, most_bytes: int) -> Message:
-    """The message in `body`; `Malformed` for anything that is not exactly one."""
+    """The message in `body`; `Malformed` for anything that is not exactly one.
+
+    `OtherVersion` where a newer version may know what it is.
+    """
     header, arrays = unpack(body, most_bytes)
     version = header.pop("v", None)
     if type(version) is not int:  # a bool is an int too, and would be a second spelling of 1
         raise Malformed("no version")
-    if version != VERSION:
+    if not 0 < version <= VERSION:
         raise OtherVersion("another version of the protocol")
     kind = header.pop("kind", None)
     if not isinstance(kind, str) or kind not in _MESSAGES:
         raise Malformed("a kind of message that is not in the list")
+    if version != _SINCE[kind]:
+        raise Malformed("a kind of message in another version than its own")
     message = _MESSAGES[kind]
     if set(header) != message.__dataclass_fields__.keys() - _AS_ARRAYS:
         raise Malformed(f"a {kind} with missing or foreign fields")

@@ -116,7 +116,7 @@ def test_a_log_of_another_format_is_left_alone(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "log.sqlite")
     database.execute("PRAGMA user_version=7")
     database.close()
-    with pytest.raises(UnknownFormat, match="format 7, expected 3"):
+    with pytest.raises(UnknownFormat, match="format 7, expected format 3; a newer fedkd"):
         opened(tmp_path)
     database = sqlite3.connect(tmp_path / "log.sqlite")
     assert database.execute("SELECT name FROM sqlite_master").fetchall() == []

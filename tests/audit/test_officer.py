@@ -10,17 +10,16 @@ import pytest
 
 from fedkd.audit.officer import (
     BUDGET,
-    PASSPHRASE_FILE,
     expect_signed,
     fingerprint,
     new_key,
     person_of,
     read_key,
-    read_passphrase,
     sign_paper,
     signed_text,
     verifier_of,
 )
+from fedkd.audit.passphrase import PASSPHRASE_FILE, read_passphrase
 from fedkd.audit.verify import (
     Algorithm,
     Checkpoint,

@@ -1,7 +1,7 @@
 """A whole federation without a network: a coordinator's folder, and hospitals' beside it."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 
 from fedkd.cli.configuration import part
 from fedkd.cli.deployed import DeployedRun
+from fedkd.cli.evaluate_deployed import ProposedEvaluation, kept
 from fedkd.cli.proposing import propose
 from fedkd.cli.run import dataset_of, open_run
 from fedkd.cli.simulate import simulate_one
@@ -123,12 +124,23 @@ class Federated:
         mechanism: Any = "none",
         policy: Mapping[str, Any] | None = None,
         ports: tuple[int, int] = (8443, 18_000),
+        own_name: Callable[[str], str] = str,
+        patient: str | None = None,
+        officer_name: str = "Ada Example",
+        more: Mapping[str, Any] | None = None,
+        form: Mapping[str, Any] = SCHEMA,
+        deal: Callable[[Path, Any], object] | None = None,
         **paper_keys: Any,
     ) -> "Federated":
-        """`ports` are those of proxy and SuperLink, for whoever starts them."""
+        """`ports` are those of proxy and SuperLink, for whoever starts them.
+
+        `own_name` is what hospitals call a column in their own files, `patient` that of patients;
+        `more` stands in each site.yaml, too. `form` is of the records, `deal` writes a hospital's
+        `rows` into its folder.
+        """
         folder.mkdir(parents=True)
         schema = folder / "schema.yaml"
-        schema.write_text(yaml.safe_dump(SCHEMA, sort_keys=False))
+        schema.write_text(yaml.safe_dump(dict(form), sort_keys=False))
         server = make_server(
             folder / "coordinator",
             name="Hearts",
@@ -137,7 +149,7 @@ class Federated:
             superlink_port=ports[1],
         )
         hospitals, nodes, build = {}, {}, Workshop()
-        key = officer(folder)
+        key = officer(folder, officer_name)
         for number, (site, theirs) in enumerate(sorted(rows.items()), start=1):
             _, path = invite(server, site)
             joined = join(path, folder / site)
@@ -148,8 +160,12 @@ class Federated:
                 server.folder / "roster.json", roster.with_enrolled(enrolment, nodes[site])
             )
             hospital = Hospital(folder / site)
-            write_csv(hospital.folder / "records.csv", theirs)
-            site_yaml(hospital, mechanism, policy or {})
+            if deal is None:
+                named = [{own_name(name): value for name, value in row.items()} for row in theirs]
+                write_csv(hospital.folder / "records.csv", named)
+            else:
+                deal(hospital.folder, theirs)
+            site_yaml(hospital, mechanism, policy or {}, own_name, patient, more or {})
             found(hospital, SiteFile.read(hospital.site_yaml), part_of, build)
             keys = paper_keys or (NOT_PRIVATE if mechanism == "none" else {})
             installed(hospital.site, key, paper(site, **keys))
@@ -173,9 +189,19 @@ class Federated:
     def conducted(self, run: DeployedRun, grid: "FederatedGrid | None" = None) -> Path:
         """The run through the ServerApp itself, from the proposal to the summary."""
         grid = grid or self.grid()
-        told = {"out": str(run.folder), "overrides": ""}
-        server_app(grid, Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), told))
+        self._told(grid, {"out": str(run.folder), "overrides": ""})
         return run.folder
+
+    def evaluated(
+        self, made: ProposedEvaluation, grid: "FederatedGrid | None" = None
+    ) -> dict[str, Any]:
+        """A proposed evaluation through the ServerApp itself; what is kept of it."""
+        told = {"out": str(made.run.folder), "overrides": "", "evaluation": made.name}
+        self._told(grid or self.grid(), told)
+        return kept(made.run, made.proposal().question())
+
+    def _told(self, grid: "FederatedGrid", told: dict[str, str]) -> None:
+        server_app(grid, Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), told))
 
 
 class FederatedGrid(InProcessGrid):
@@ -202,13 +228,21 @@ class FederatedGrid(InProcessGrid):
             self._contexts[federated.nodes[site]] = context
 
 
-def site_yaml(hospital: Hospital, mechanism: Any, policy: Mapping[str, Any]) -> None:
-    """A hospital's own file: its columns are called as the federation's."""
+def site_yaml(
+    hospital: Hospital,
+    mechanism: Any,
+    policy: Mapping[str, Any],
+    own_name: Callable[[str], str] = str,
+    patient: str | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """A hospital's own file: its columns are called as the federation's, or by `own_name`."""
+    named = None if patient is None else own_name(patient)
     told = {
         "format": 1,
-        "data": {"path": "records.csv"},
-        "columns": {name: {"column": name} for name in SCHEMA["columns"]},
-        "label": {"column": "ill"},
+        "data": {"path": "records.csv", "patient": named},
+        "columns": {name: {"column": own_name(name)} for name in SCHEMA["columns"]},
+        "label": {"column": own_name("ill")},
         "card": {
             "name": "made-up patients", "version": "1", "modality": "table",
             "licence": "CC0-1.0", "legal_basis": "nobody's", "origin": "a test",
@@ -218,7 +252,7 @@ def site_yaml(hospital: Hospital, mechanism: Any, policy: Mapping[str, Any]) -> 
         "mechanism": mechanism,
         "validation": 0.2,
         "policy": {"smallest_training_set": 20, **policy},
-        "rehearsal": {"records": 60},
+        "rehearsal": {"records": 60}, **more,
     }  # fmt: skip
     if mechanism == "none":
         told["seed"] = SEED
@@ -235,22 +269,27 @@ def students(run: Path) -> bytes:
     return (run / "student.safetensors").read_bytes()
 
 
-def taken_in(federated: Federated, run: DeployedRun) -> dict[str, Said]:
+def taken_in(federated: Federated, made: DeployedRun | ProposedEvaluation) -> dict[str, Said]:
     """Hands the proposal in everywhere, as the server does first; what each site says."""
-    body, signature = run.paper()
-    letter = encode(Proposal(run.id, np.frombuffer(body, np.uint8), signature))
+    body, signature = made.paper()
+    letter = encode(Proposal(made.proposal().run, np.frombuffer(body, np.uint8), signature))
     return {
         site: decode(Desk(hospital.folder, federated.build).handle(letter), 1 << 16)
         for site, hospital in federated.hospitals.items()
     }
 
 
-def approve(federated: Federated, run: DeployedRun, *sites: str) -> None:
-    """People at the hospitals say yes; the proposal has come in there before."""
-    from fedkd.deploy.approving import rule
+def approve(federated: Federated, run: DeployedRun | ProposedEvaluation, *sites: str) -> None:
+    """People at the hospitals say yes; the proposal has come in there before.
+
+    Of an evaluation they bring the model, too, which was sent to them by hand.
+    """
+    from fedkd.deploy.approving import place, rule
 
     for site in sites or federated.hospitals:
         hospital = federated.hospitals[site]
         proposal = Shelf(hospital).read(run.proposal().digest)
+        if isinstance(run, ProposedEvaluation):
+            place(hospital, proposal, run.run.folder / "student.safetensors")
         decision = rule(hospital, proposal, federated.build, by="Ada Example", decline=None)
         assert decision.ruling in (Ruling.APPROVED, Ruling.REHEARSING)

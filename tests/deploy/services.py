@@ -38,11 +38,15 @@ class Service:
     def start(self) -> None:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-m", "fedkd.deploy.service", str(self.hospital.folder)],
+                self.command(),
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "HOME": str(self.log.parent)},
             )  # fmt: skip
         until(self._answers)
+
+    def command(self) -> list[str]:
+        """The words that start it."""
+        return [sys.executable, "-I", "-m", "fedkd.deploy.service", str(self.hospital.folder)]
 
     def kill(self) -> None:
         """Ends it as kill -9 does."""
@@ -86,11 +90,11 @@ class Service:
 
 
 @contextmanager
-def services(federated: Federated) -> Iterator[dict[str, Service]]:
+def services(federated: Federated, kind: type[Service] = Service) -> Iterator[dict[str, Service]]:
     """Every hospital's service, running; afterwards none is."""
     folder = federated.server.folder.parent
     made = {
-        site: Service(hospital, folder / f"{site}.log")
+        site: kind(hospital, folder / f"{site}.log")
         for site, hospital in federated.hospitals.items()
     }
     try:

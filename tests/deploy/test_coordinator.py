@@ -107,7 +107,7 @@ def connection(server: ServerFolder, site: str) -> str:
 def until(check: Any, seconds: float) -> bool:
     end_at = time.monotonic() + seconds
     while not (done := check()) and time.monotonic() < end_at:
-        time.sleep(1)
+        time.sleep(0.1)
     return bool(done)
 
 

@@ -78,7 +78,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     rows = {site: [row for row in table() if row["clinic"] == site] for site in SITES}
     federated = Federated.made(
         tmp_path_factory.mktemp("faults") / "all", rows, mechanism=SLOW, epsilon=EPSILON,
-        mechanisms=["dp_training"],
+        mechanisms=["dp_training"], policy={"fewest_cosigners": 0},
     )  # fmt: skip
     with services(federated) as running:
         made = World(federated, running, None, None)  # type: ignore[arg-type]

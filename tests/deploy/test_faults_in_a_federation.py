@@ -64,6 +64,11 @@ def open_round(out: Path) -> int:
     return number
 
 
+def rounds_of(live: Live, site: str, run: str) -> list[int]:
+    """The rounds of a run that a site gave an answer in, by its own log."""
+    return [it["round"] for it in live.log(site).released(run)]
+
+
 def consistent(live: Live, out: Path) -> None:
     """Every log of a run verifies, and the server's consensus follows from the answers."""
     assert "CONSISTENT" in fedkd("audit", "verify", out)
@@ -91,7 +96,7 @@ def test_a_server_killed_between_rounds_and_in_one_goes_on_to_the_same_student(
     assert students(out) == students(unbroken)
     assert admitted(out) == admitted(unbroken)
     for site in SITES:
-        assert [it["round"] for it in live.log(site).released(named(out))] == [1, 2, 3]
+        assert rounds_of(live, site, named(out)) == [1, 2, 3]
     consistent(live, out)
 
 
@@ -196,8 +201,7 @@ def test_a_site_killed_in_a_round_comes_back_in_the_run_and_pays_once(tmp_path: 
         run = named(out)
         with live.frozen(NORTH):
             missed = open_round(out)
-            log = live.sites[EAST] / "site" / "log.sqlite"
-            until(lambda: logged(log, f"{run}/{missed}/release"), every=0.02)
+            until(lambda: missed in rounds_of(live, EAST, run))
             live.kill_site(EAST)
             live.start(EAST)
             live.connected(EAST)  # not before the connection of before has lapsed
@@ -207,6 +211,6 @@ def test_a_site_killed_in_a_round_comes_back_in_the_run_and_pays_once(tmp_path: 
         assert set(took[4]) == set(SITES)
         for site in SITES:
             assert live.log(site).charged(run) == [f"{run}/train/charge"]
-            rounds = [it["round"] for it in live.log(site).released(run)]
+            rounds = rounds_of(live, site, run)
             assert len(rounds) == len(set(rounds))
         consistent(live, out)

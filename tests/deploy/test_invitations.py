@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import rfc8785
 
+from fedkd.audit import Log
 from fedkd.audit.officer import fingerprint, new_key
 from fedkd.cli import main
 from fedkd.deploy.coordinator import invite, rotate_key
@@ -20,6 +21,7 @@ from fedkd.deploy.joining import Joined, join
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.deploy.succeeding import succeed
 from fedkd.knowledge import BadInput
+from tests.deploy.federated import Federated
 from tests.deploy.federations import coordinator, enrolled
 
 
@@ -217,3 +219,20 @@ def test_a_hospital_follows_the_federations_key_when_a_person_says_so(tmp_path: 
     _, again = invite(server, "cleveland")
     join(again, hospital.folder)  # an invitation by the newest key is of the same federation
     assert hospital.invited()["federation_vkey"] == server.vkey().text()
+
+
+def test_whom_a_hospital_trusts_stands_in_its_log(federated: Federated) -> None:
+    east, server = federated.hospitals["east"], federated.server
+    old, content = server.vkey().text(), rotate_key(server).read_bytes()
+    assert succeed(east, content, lambda _: False, "Ada Example") is None
+    with Log(east.site / "log.sqlite", "east") as log:
+        assert not list(log.entries("log.key.rotated"))
+    paper = east.folder / "succession.json"
+    paper.write_bytes(content)
+    words = ["site", "trust", str(east.folder), str(paper), "--by", "Ada Example"]
+    assert main([*words, "--fingerprint", fingerprint(server.vkey())]) == 0
+    with Log(east.site / "log.sqlite", "east") as log:
+        (entry,) = log.entries("log.key.rotated")
+    told = {"whose": "federation", "by": "Ada Example", "old_vkey": old}
+    assert told.items() <= entry.body.items()
+    assert entry.body["new_vkey"] == server.vkey().text()

@@ -9,18 +9,31 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedkd.deploy.bundles import allow
 from fedkd.deploy.knock import APPROVED, REFUSED, SETTINGS, TASK
-from fedkd.deploy.letterbox import Letterbox, allow
+from fedkd.deploy.letterbox import Letterbox
 from fedkd.deploy.service import Service
 from fedkd.deploy.shims import SHIMS, write_shims
 from fedkd.deploy.socket import Told, listening
 from fedkd.federation.flower.letters import content_of, letter_of
 from fedkd.federation.flower.pinned import _App
-from fedkd.wire import Present, Question, Reason, Refusal, RollCall, decode, encode
+from fedkd.wire import (
+    Envelope,
+    Present,
+    Proposal,
+    Question,
+    Reason,
+    Refusal,
+    RollCall,
+    cover,
+    decode,
+    encode,
+)
 
 HIDDEN = "patient 4711 of /srv/records/aids.csv"
 HEAVY = ("torch", "pandas", "sklearn", "scipy", "hydra", "fedkd.data", "fedkd.distill",
@@ -34,9 +47,11 @@ class Site:
     def __init__(self) -> None:
         self.reply: bytes | Exception = encode(Present("north", "run-1", "fedkd 0.1.0"))
         self.asked = 0
+        self.last = b""
 
     def handle(self, letter: bytes) -> bytes:
         self.asked += 1
+        self.last = letter
         if isinstance(self.reply, Exception):
             raise self.reply
         return self.reply
@@ -116,6 +131,17 @@ def test_a_bundle_that_nobody_allowed_is_refused_by_name_of_the_run(box: Box) ->
     assert box.site.asked == 0
     until(lambda: box.told == [Told.BUNDLE])
     assert "bundle" in (box.box.folder / "refusals.log").read_text()
+
+
+def test_of_a_bundle_that_nobody_allowed_a_proposal_passes_and_nothing_that_rides_along(
+    box: Box,
+) -> None:
+    proposal = encode(Proposal("run-1", np.arange(9, dtype=np.uint8), "signed"))
+    letter = cover(Envelope(notes=("a note",))) + proposal
+    box.post(letter, allowed=False)
+    assert box.site.last == proposal
+    box.post(letter)
+    assert box.site.last == letter
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import typer
 import yaml
 
+from fedkd.audit.passphrase import CREDENTIAL
 from fedkd.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +74,18 @@ def test_what_holds_records_has_no_network_and_another_user_than_what_faces_it()
     hidden = (PACKAGING / "systemd/fedkd-letterbox.service").read_text()
     for part in ("site", "rehearsal", "site.yaml", "proposals"):
         assert f"-/var/lib/fedkd/hospital/{part}" in hidden
+
+
+def test_what_opens_the_keys_goes_to_the_half_that_has_no_network():
+    site, server, letterbox = (
+        settings(PACKAGING / f"systemd/fedkd-{name}.service")
+        for name in ("site", "server", "letterbox")
+    )
+    for unit, folder, mode in ((site, "fedkd-site", "0750"), (server, "fedkd-server", "0700")):
+        assert unit["LoadCredential"] == CREDENTIAL
+        assert unit["RuntimeDirectory"] == folder
+        assert unit["RuntimeDirectoryMode"] == mode
+    assert "LoadCredential" not in letterbox
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
@@ -148,12 +161,16 @@ def test_its_users_can_be_made(file, tmp_path):
 
 
 def test_the_halves_of_a_hospital_share_a_socket_and_nothing_else():
-    told = yaml.safe_load((PACKAGING / "containers/site.compose.yaml").read_text())["services"]
+    whole = yaml.safe_load((PACKAGING / "containers/site.compose.yaml").read_text())
+    assert whole["volumes"]["opened"]["driver_opts"]["type"] == "tmpfs"
+    told = whole["services"]
     service, letterbox = told["service"], told["letterbox"]
     assert service["network_mode"] == "none"
     assert service["user"] != letterbox["user"]
-    mounted = [volume.split(":")[-1] for volume in letterbox["volumes"]]
-    assert mounted == ["/hospital/letterbox", "/hospital/run"]
+    mounted = [volume.split(":")[1] for volume in letterbox["volumes"]]
+    assert mounted == ["/hospital/letterbox", "/hospital/run", "/run/fedkd"]
+    assert letterbox["volumes"][-1] == "opened:/run/fedkd:ro"
+    assert "environment" not in letterbox or "FEDKD_PASSPHRASE_FILE" not in letterbox["environment"]
     for half in (service, letterbox):
         assert half["read_only"] is True
         assert half["cap_drop"] == ["ALL"]

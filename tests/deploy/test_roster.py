@@ -142,3 +142,13 @@ def test_a_damaged_roster_is_an_error_and_never_an_empty_one(tmp_path: Path, con
     (tmp_path / "roster.json").write_text(content)
     with pytest.raises(BadInput, match="no roster"):
         read_roster(tmp_path / "roster.json")
+
+
+def test_a_roster_that_a_newer_version_wrote_is_left_alone(server: ServerFolder) -> None:
+    invite(server, "cleveland")
+    path = server.folder / "roster.json"
+    listed = json.loads(path.read_text())
+    path.write_text(json.dumps([{**listed[0], "country": "DE"}]))
+    with pytest.raises(BadInput, match=r"with the keys country.*a newer fedkd wrote it"):
+        invite(server, "zurich")
+    assert json.loads(path.read_text())[0]["country"] == "DE"

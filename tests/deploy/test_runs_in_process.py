@@ -120,6 +120,11 @@ def test_a_private_run_spends_what_was_planned_and_nothing_twice(private: Federa
     assert all(row["epsilon"] is None for row in summary["clients"])
 
 
+def test_an_epsilon_may_be_typed_as_a_whole_number(private: Federated) -> None:
+    run = private.proposed("mechanism=dp_training", "mechanism.epsilon=1")
+    assert run.proposal().asked["epsilon"] == 1.0
+
+
 @pytest.mark.parametrize("how", ["declines", "pauses", "policy"])
 def test_the_run_goes_on_without_a_site_that_takes_no_part(federated: Federated, how: str) -> None:
     west = federated.hospitals["west"]

@@ -13,7 +13,7 @@ from fedkd.cli.run import Run
 from fedkd.federation import excluding
 from fedkd.federation.durable import read_arrays, read_json
 from fedkd.federation.examination import pooled_validation
-from fedkd.federation.excluded import identities
+from fedkd.federation.excluded import FILE, identities
 from fedkd.federation.excluding import exclude
 from fedkd.federation.learning import Learner
 from fedkd.federation.participant import open_participant
@@ -121,6 +121,20 @@ def test_the_public_number_of_patients_and_the_price_stay(ward: Run, named: Site
         assert ledger_of(log, open_population(SiteFolder(other))).spent() == spent
     assert charge.body == same.body
     assert charge.body["plan"]["patients"] == whole.patients
+
+
+@pytest.mark.parametrize("kept", [None, []])
+def test_the_log_knows_who_is_out_where_the_list_was_lost(
+    ward: Run, named: SiteFolder, kept: list[str] | None
+) -> None:
+    name, code = next(iter(names_in(named).items()))
+    exclude(named, [name], "objection")
+    path = named.folder / FILE
+    path.unlink() if kept is None else path.write_text(json.dumps(kept))
+    assert code in named.train().patients  # type: ignore[operator]
+    reply = open_participant(named.folder, ward.build).answer(encode(question(ward)))
+    assert isinstance(decode(reply, 1 << 20), Answer)
+    assert code not in named.train().patients  # type: ignore[operator]
 
 
 def open_population(site: SiteFolder) -> str:

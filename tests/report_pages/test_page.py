@@ -158,7 +158,7 @@ def test_a_minute_answers_the_five_questions(parsed: Parsed) -> None:
         "site-03: epsilon 0.8684 of 1 allowed",
         "Delta 1e-05; unit of privacy: patient",
         "accuracy 0.900 (95 % interval 0.851 to 0.934, 200 test records)",
-        "The provider: 27 to state and sign",
+        "The provider: 30 to state and sign",
         "every log held",
     ):
         assert said in box, said

@@ -5,13 +5,14 @@ import json
 import re
 import sys
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fedkd.audit.verify import CannotTell, canonical
+from fedkd.audit.verify import CannotTell, Refuted, canonical
 from fedkd.cli import main
 from fedkd.knowledge import BadInput
 from fedkd.report.building import Built
@@ -94,11 +95,107 @@ def test_a_pdf_without_attachment_for_those_who_refuse_one(small: Built, short: 
     assert attached(bare) is None
 
 
+STREAM = re.compile(rb"(<<[^\r\n]*)/Length ([0-9]+)>>\nstream\n(.*?)\nendstream", re.DOTALL)
+
+
+def changed(
+    content: bytes, change: Callable[[bytes, bytes], bytes], *, level: int = -1, most: int = 1
+) -> bytes:
+    """A PDF with its first streams changed that `change` changes, packed as it should be."""
+    left = most
+
+    def again(found: re.Match[bytes]) -> bytes:
+        nonlocal left
+        if b"/FlateDecode" not in found[1] or not left:
+            return found[0]
+        said = zlib.decompress(found[3])
+        made = change(found[1], said)
+        if made == said and level == -1:
+            return found[0]
+        left -= 1
+        packed = zlib.compress(made, level)
+        return b"%b/Length %d>>\nstream\n%b\nendstream" % (found[1], len(packed), packed)
+
+    return STREAM.sub(again, content)
+
+
+def other_words(told: bytes, said: bytes) -> bytes:
+    """The words of a page in another order: its lines of text are shows of glyphs."""
+    shown = re.findall(rb"\[<[0-9a-f]+>[^\n]*TJ", said) if told == b"<</Filter /FlateDecode" else []
+    return said.replace(shown[0], shown[-1], 1) if len(set(shown)) > 1 else said
+
+
 @printing
-def test_other_bytes_refute_nothing(carrying: bytes) -> None:
+def test_an_edited_page_is_refuted(carrying: bytes) -> None:
+    """The same versions with the same fonts draw the same: another page is somebody's edit."""
+    edited = changed(carrying, other_words)
+    assert edited != carrying
+    with pytest.raises(Refuted, match=r"drawing 1 \(pages come first\).*as WeasyPrint [0-9.]+, "):
+        compared("report.pdf", edited, carrying)
+    bar = changed(carrying, lambda told, said: said + b"\n0 0 9 9 re f" if told == PLAIN else said)
+    with pytest.raises(Refuted, match="drawing 1"):
+        compared("report.pdf", bar, carrying)
+    places = carrying.replace(b"%%EOF", b"%%E0F")
+    with pytest.raises(Refuted, match="outside its pages"):
+        compared("report.pdf", places, carrying)
+
+
+PLAIN = b"<</Filter /FlateDecode"
+
+
+@printing
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda it: changed(it, other_library), "by WeasyPrint 1.0, fedkd.* than WeasyPrint "),
+        (lambda it: changed(it, other_pango), "Pango 0.1.* than WeasyPrint .*Pango 1"),
+        (lambda it: changed(it, other_font), "where fonts or versions differ that shows nothing"),
+        (lambda it: changed(it, lambda _, said: said, level=1, most=5), "packed in another way"),
+        (lambda it: it + b"9 0 obj", "found 7 bytes after what its evidence gives"),
+        (lambda it: changed(it, lambda _, said: said[:9] if b"xpacket" in said else said),
+         "by an unnamed program"),
+    ],
+)  # fmt: skip
+def test_what_other_tools_drew_or_added_to_refutes_nothing(
+    carrying: bytes, change: Callable[[bytes], bytes], said: str
+) -> None:
     """With other fonts or another Pango the same report has other bytes."""
-    with pytest.raises(CannotTell, match=r"other bytes, by WeasyPrint [0-9.]+, than WeasyPrint"):
-        compared("report.pdf", carrying + b"\n", carrying)
+    other = change(carrying)
+    assert other != carrying
+    with pytest.raises(CannotTell, match=said):
+        compared("report.pdf", other, carrying)
+
+
+def other_library(told: bytes, said: bytes) -> bytes:
+    return re.sub(rb"WeasyPrint [0-9.]+", b"WeasyPrint 1.0", said)
+
+
+def other_pango(told: bytes, said: bytes) -> bytes:
+    return re.sub(rb"Pango [0-9.]+", b"Pango 0.1", said)
+
+
+def other_font(told: bytes, said: bytes) -> bytes:
+    return said + b" " if b"/Length1" in told else said
+
+
+@printing
+def test_the_command_refutes_an_edited_page_and_says_what_it_did_not_check_without_weasyprint(
+    small: Built,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "report.pdf"
+    path.write_bytes(changed(pdf(small.derived, small.bundle), other_words))
+    assert main(["report", "verify", str(path)]) == 1
+    said = capsys.readouterr().out
+    assert "REFUTED      paper          report.pdf, drawing 1" in said
+    assert "CONSISTENT   statements" in said
+    monkeypatch.setitem(sys.modules, "weasyprint", None)
+    assert main(["report", "verify", str(path)]) == 3
+    said = capsys.readouterr().out
+    assert "its pages were not checked, the evidence that it carries" in said
+    assert "CONSISTENT   statements" in said
 
 
 def pdf_with(*files: bytes, length: int | None = None) -> bytes:
@@ -128,7 +225,9 @@ def test_a_pdf_is_checked_by_the_evidence_that_it_carries(
     assert "CANNOT TELL  paper          report.pdf: found no WeasyPrint here" in said
     assert "read index.html" in said
     alone = judge(path)  # as the verifier alone has it
-    assert [one.name for one in alone.findings if one.verdict == "CANNOT TELL"] == ["paper"]
+    (one,) = [it for it in alone.findings if it.verdict == "CANNOT TELL"]
+    assert one.name == "paper"
+    assert "nothing that draws a PDF here; its pages were not checked" in one.why
     forged = json.loads(plain.bundle)
     forged["statements"][0]["text"] = "It heals."
     path.write_bytes(pdf_with(canonical(forged)))

@@ -1,5 +1,6 @@
 """What follows from evidence: every field once, what is kept back, what does not hold."""
 
+import json
 import math
 import sqlite3
 from pathlib import Path
@@ -14,7 +15,7 @@ from fedkd.privacy.accounting import epsilon_of_mu
 from fedkd.privacy.ledger import Ledger
 from fedkd.report.building import build
 from fedkd.report.verify import catalogue
-from fedkd.report.verify.glance import traffic
+from fedkd.report.verify.glance import traffic, unanswered_lessons
 from fedkd.report.verify.judging import judge
 from fedkd.report.verify.spending import spent
 from tests.report_verify.conftest import refutations
@@ -29,7 +30,8 @@ def test_every_field_of_the_catalogue_appears_once_with_a_status(run: Path) -> N
 
 
 def test_every_rule_of_the_catalogue_can_be_read() -> None:
-    known = {"say", "each", "with", "status", "about", "may_be_empty", "figures", "tag", "unless"}
+    known = {"say", "each", "with", "status", "about", "may_be_empty", "figures", "tag", "unless",
+             "alone"}  # fmt: skip
     for field in catalogue().fields:
         assert catalogue().chapter(field)
         for rule in field.rules:
@@ -174,3 +176,18 @@ def test_bytes_are_counted_once(run: Path) -> None:
     assert {site: (one.up, one.down) for site, one in found.items()} == {
         site: (counted[-1]["up"][site], counted[-1]["down"][site]) for site in counted[-1]["up"]
     }
+
+
+def test_what_no_entry_counts_is_said_beside_the_bytes(run: Path) -> None:
+    """The closing lesson's entry names whom it went to, and not how many bytes it had."""
+    built = build(run)
+    (lesson,) = unanswered_lessons(built.derived.evidence)
+    assert lesson.body is not None
+    assert (lesson.type, lesson.body["round"]) == ("lesson.sent", 3)
+    counted = sum(it.up + it.down for it in traffic(built.derived.evidence).values())
+    summary = json.loads((run / "summary.json").read_bytes())
+    assert counted < summary["bytes_up"] + summary["bytes_down"]
+    page = built.files["index.html"].decode()
+    said = page[page.index("<strong>NOT COUNTED</strong>") :][:1200]
+    assert "brought the last lesson to site-01, site-02, site-03" in said
+    assert f"server#{lesson.index}" in said

@@ -11,6 +11,7 @@ from fedkd.audit import Log
 from fedkd.cli import main
 from fedkd.report.building import build
 from fedkd.report.disclosing import BANDS, band, read_bundle
+from fedkd.report.verify.catalogue import catalogue
 from fedkd.report.verify.judging import judge
 
 
@@ -166,5 +167,42 @@ def test_a_hospital_makes_its_own_paper_from_its_log_alone(
     assert text.startswith(f"# What {site.name} did, from its own log alone\n")
     assert "**RECORDED** `g30.g.measures`" in text
     assert "**COMPUTED** `g35.7a.description`" in text
-    # What it cannot know is MISSING in it, and no open question of the paper.
     assert main(["report", "verify", str(tmp_path / "paper")]) == 0
+
+
+def test_a_hospitals_own_paper_asks_of_the_hospital_alone(
+    site: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """What left and what was refused stand in it one by one; the provider's fields in one line."""
+    with Log(site / "log.sqlite", site.name) as log:
+        log.append("refused/x", "release.refused", {"run": "r-1", "round": 3, "rule": "budget"})
+        released = [entry.at for entry in log.entries("release.outputs")]
+    paper = tmp_path / "paper"
+    paper.mkdir()
+    (paper / "data-sheet-of-an-earlier-paper.md").write_text("old")
+    assert main(["site", "report", str(site), "--out", str(paper)]) == 0
+    said = capsys.readouterr().out
+    assert "which are not the hospital's to answer" in said
+    assert "in round 3 of run r-1: budget." in said
+    assert len(released) == 2
+    for at in released:
+        assert f"at {at}: 8 distributions went to server, under mechanism none." in said
+    told = json.loads((paper / "report.json").read_bytes())
+    fields = {one["id"] for one in told["fields"]}
+    assert len(fields) + len(told["elsewhere"]) == len(catalogue().fields)
+    assert not fields & set(told["elsewhere"])
+    assert {catalogue().field(id).asks for id in told["elsewhere"]} == {
+        "the provider", "the engineer",
+    }  # fmt: skip
+    own = [catalogue().field(id) for id in fields]
+    assert {one.asks for one in own if not one.of_data_protection} == {"the hospital"}
+    assert not {"a4.1a.purpose", "nist.govern", "a53.annex11"} & fields
+    assert {path.name for path in paper.iterdir()} == {
+        "evidence.json", "index.html", "report.json", "report.md",
+        f"data-sheet-{site.name}-{site.name}-digits.md",
+    }  # fmt: skip
+    assert main(["report", "verify", str(paper)]) == 0
+    # The run's own report counts refusals, and does not list every release.
+    assert not any(
+        "went to server" in one.text for one in build(site.parents[1]).derived.statements
+    )

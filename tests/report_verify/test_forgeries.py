@@ -77,6 +77,34 @@ def test_a_field_that_is_left_out(forged: Forge) -> None:
     assert "a4.2g.discrimination" in refutations(forged(change))
 
 
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        (lambda it: it, "evidence"),
+        (lambda it: it["logs"]["site-01"], "log site-01"),
+        (lambda it: it["logs"]["site-01"]["open"]["0"], "log site-01, body 0"),
+        (lambda it: it["fields"][0], "fields"),
+        (lambda it: it["statements"][0], "statement a4."),
+    ],
+)
+def test_what_nobody_would_look_at(
+    forged: Forge, place: Callable[[dict[str, Any]], dict[str, Any]], named: str
+) -> None:
+    """Words beside what is derived: no program reads them, but a person may."""
+    found = forged(lambda it: place(it).update(summary="It meets every law."))
+    assert found.verdict == "REFUTED"
+    assert named in refutations(found).replace("'", "")
+    assert "summary" in refutations(found)
+
+
+def test_a_key_by_another_name(forged: Forge) -> None:
+    def change(told: dict[str, Any]) -> None:
+        one = statement(told, "a4.2d.datasets")
+        one["doubd"] = one.pop("doubt")
+
+    assert "statement a4.2d.datasets/1" in refutations(forged(change))
+
+
 @pytest.mark.parametrize("party", ["server", "site-02"])
 def test_a_number_in_a_body(forged: Forge, party: str) -> None:
     def change(told: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """What is still open goes out as a form, YAML or Word, and comes back as signed statements."""
 
 import io
+import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -76,6 +78,35 @@ def test_a_word_form_goes_round(run: Path, tmp_path: Path) -> None:
         assert (statement.author or "").startswith("Jane Doe, provider")
     assert main(["report", "build", str(run)]) == 0
     assert judge(run / "report" / "evidence.json").verdict == "CONSISTENT"
+
+
+OFFICE = shutil.which("soffice")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(OFFICE is None, reason="found no LibreOffice (soffice) on this machine")
+def test_a_form_that_libreoffice_saved_says_the_same(tmp_path: Path) -> None:
+    def change(document: Any) -> None:
+        cell = answer(document)
+        cell.text = SAID
+        cell.add_paragraph("one of a list", style="List Bullet")
+        cell.paragraphs[0].add_run(" Übergröße, 日本語").bold = True
+        answer(document, 3).text = ""
+
+    path = written(tmp_path, change)
+    told = [str(OFFICE), f"-env:UserInstallation={(tmp_path / 'office').as_uri()}", "--headless"]
+    told += ["--convert-to", "docx:MS Word 2007 XML", "--outdir", str(tmp_path / "saved")]
+    subprocess.run([*told, str(path)], check=True, timeout=120, capture_output=True)
+    saved = tmp_path / "saved" / path.name
+    assert saved.read_bytes() != path.read_bytes()
+    said = answers(saved, "r-1", catalogue())
+    assert said == answers(path, "r-1", catalogue())
+    assert said[FIELDS[0]].endswith("\none of a list")
+    assert set(said) == set(FIELDS[:2])
+    # Its columns are as they were made, and no wider than the page: the answer has the room.
+    widths = [column.width for column in docx.Document(saved).tables[1].columns]
+    assert widths[1] > 4 * widths[0]
+    assert sum(widths) < docx.shared.Cm(21 - 2 * 2.2)
 
 
 def test_a_form_that_is_left_as_it_was_says_nothing(tmp_path: Path) -> None:

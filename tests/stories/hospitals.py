@@ -8,7 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -98,19 +99,19 @@ class Hospitals:
         mechanism: Any = "none",
         paper: Mapping[str, Any],
         policy: Mapping[str, Any] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
-        self.federation = folder / "coordinator"
+        self.federation, self.keys = folder / "coordinator", folder / "officer.key"
         self.rows, self.mechanism, self.paper = rows, mechanism, paper
-        self.policy = policy or {}
+        self.policy, self.more = policy or {}, more or {}
         self.sites = {site: folder / site for site in sorted(rows)}
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "Hospitals":
         try:
             self._found()
-            for site in self.sites:
-                self.start(site)
+            at_once(self.start, self.sites)
             self.connected(*self.sites)
         except BaseException:
             print(self.logs())
@@ -140,7 +141,7 @@ class Hospitals:
             if set(sites) <= there:
                 return
             assert time.monotonic() < until, f"{status}\n{self.logs()}"
-            time.sleep(1)
+            time.sleep(0.2)
 
     def run(self, *overrides: str, seconds: float = 420.0, resume: Path | None = None) -> Path:
         """A whole run; the people at the hospitals say yes once they are asked."""
@@ -186,25 +187,46 @@ class Hospitals:
         self._processes.append(process)
         return process, out
 
+    def evaluated(self, run: Path, *words: object, seconds: float = 240.0) -> dict[str, Any]:
+        """What `fedkd evaluate` keeps; people say yes, with the model that was sent to them."""
+        log = (self.folder / f"{run.name}.evaluation.out").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fedkd", "evaluate", str(run), *map(str, words)],
+            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        log.close()
+        self._processes.append(process)
+        until = time.monotonic() + seconds
+        while not (papers := list(run.glob("evaluations/*/proposal.json"))):
+            assert process.poll() is None, self.logs()
+            assert time.monotonic() < until, self.logs()
+            time.sleep(0.2)
+        self.say_yes(papers[0].parent, "--model", run / "student.safetensors")
+        process.wait(timeout=seconds)
+        assert process.returncode == 0, self.logs()
+        told: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
+        return told
+
     def _runs(self) -> list[Path]:
         folder = self.federation / "runs"
         return sorted(folder.iterdir()) if folder.exists() else []
 
-    def say_yes(self, out: Path, *sites: str, seconds: float = 120.0) -> None:
-        """At each hospital a person approves the run once its proposal is there."""
+    def say_yes(self, out: Path, *words: object, seconds: float = 120.0) -> None:
+        """At each hospital a person approves, with these words, once the proposal is there."""
         until, proposal = time.monotonic() + seconds, out / "proposal.json"
-        waiting = set(sites or self.sites)
-        while waiting:
-            assert time.monotonic() < until, f"no proposal at {waiting}\n{self.logs()}"
-            time.sleep(0.3)
-            if not proposal.exists():
-                continue
-            digest = hashlib.sha256(proposal.read_bytes()).hexdigest()
-            for site in sorted(waiting):
-                folder = self.sites[site]
-                if (folder / "proposals" / f"{digest}.json").exists():
-                    fedkd("site", "approve", folder, digest, "--yes", "--by", "Ada Example")
-                    waiting.discard(site)
+
+        def says_yes(site: str) -> None:
+            while not (proposal.exists() and (path := self._on_the_shelf(site, proposal)).exists()):
+                assert time.monotonic() < until, f"no proposal at {site}\n{self.logs()}"
+                time.sleep(0.3)
+            said = (*words, "--yes", "--by", "Ada Example")
+            fedkd("site", "approve", self.sites[site], path.stem, *said)
+
+        at_once(says_yes, self.sites)
+
+    def _on_the_shelf(self, site: str, proposal: Path) -> Path:
+        digest = hashlib.sha256(proposal.read_bytes()).hexdigest()
+        return self.sites[site] / "proposals" / f"{digest}.json"
 
     def ended(
         self, process: "subprocess.Popen[bytes]", out: Path, *, seconds: float = 420.0
@@ -217,11 +239,11 @@ class Hospitals:
 
     def kill_site(self, site: str) -> None:
         """Ends everything that runs for a hospital, as kill -9 does."""
-        _kill(self.sites[site])
+        kill_all_of(self.sites[site])
 
     def kill_server(self) -> None:
         """Ends everything that runs for the coordinator, as kill -9 does."""
-        _kill(self.federation)
+        kill_all_of(self.federation)
 
     def logs(self) -> str:
         """The end of what all processes wrote: for the message of a failing test."""
@@ -234,8 +256,7 @@ class Hospitals:
     def _found(self) -> None:
         """The coordinator runs, and every hospital has joined and is admitted."""
         self._coordinator()
-        for site in self.sites:
-            self._joined(site)
+        at_once(self._joined, self.sites)
 
     def _coordinator(self) -> None:
         self.folder.mkdir(parents=True)
@@ -249,7 +270,12 @@ class Hospitals:
             "--address", f"localhost:{free_port()}", "--schema", schema,
             "--superlink-port", free_port(),
         )  # fmt: skip
+        self._officer()
         self.start_server()
+
+    def _officer(self) -> None:
+        made = told("keys", "new", self.keys, "--name", "Ada Example")
+        self.keys.with_suffix(".vkey").write_text(made["vkey"] + "\n")
 
     def _joined(self, site: str) -> None:
         folder, by_hand = self.sites[site], self.folder / "by-hand"
@@ -276,15 +302,13 @@ class Hospitals:
         typed["mechanism"], typed["validation"], typed["model"] = self.mechanism, 0.1, "mlp"
         typed["training"] = {"learning_rate": 0.003, "weight_decay": 0.01, "steps": "records"}
         typed["policy"] = {**typed["policy"], "smallest_training_set": 20, **self.policy}
+        typed |= self.more
         if self.mechanism == "none":
             typed["seed"] = SEED
         path.write_text(yaml.safe_dump(typed, sort_keys=False))
 
     def _paper(self, site: str) -> None:
-        keys, papers = self.folder / "officer.key", self.folder / "by-hand" / site
-        if not keys.exists():
-            made = told("keys", "new", keys, "--name", "Ada Example")
-            keys.with_suffix(".vkey").write_text(made["vkey"] + "\n")
+        papers = self.folder / "by-hand" / site
         fedkd(
             "privacy", "budget", "new", papers, "--population", site, "--patients",
             len(self.rows[site]),
@@ -292,10 +316,10 @@ class Hospitals:
         path = papers / "budget.yaml"
         typed = yaml.safe_load(path.read_text())
         path.write_text(yaml.safe_dump({**typed, **self.paper}, sort_keys=False))
-        fedkd("keys", "sign", path, "--key", keys)
+        fedkd("keys", "sign", path, "--key", self.keys)
         fedkd(
             "privacy", "budget", "install", self.sites[site] / "site", path,
-            "--officer", keys.with_suffix(".vkey"),
+            "--officer", self.keys.with_suffix(".vkey"),
         )  # fmt: skip
 
     def _end(self) -> None:
@@ -304,7 +328,13 @@ class Hospitals:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         for folder in [*self.sites.values(), self.federation]:
-            _kill(folder)
+            kill_all_of(folder)
+
+
+def at_once(what: Callable[[str], None], sites: Iterable[str]) -> None:
+    """The same at each hospital, two at a time: people do not wait for each other."""
+    with ThreadPoolExecutor(2) as people:
+        list(people.map(what, sites))
 
 
 def logged(log: Path, ending: str) -> bool:
@@ -317,7 +347,7 @@ def logged(log: Path, ending: str) -> bool:
     return False
 
 
-def _kill(folder: Path) -> None:
+def kill_all_of(folder: Path) -> None:
     """SIGKILL to every process whose command line or environment names `folder`."""
     for _ in range(3):
         for process in Path("/proc").iterdir():

@@ -29,6 +29,8 @@ NOT_PRIVATE: Mapping[str, Any] = {
     UNPROTECTED: True, "mechanisms": ["none"], "epsilon": None, "delta": None,
 }  # fmt: skip
 EPSILON = 4.0
+UNREPORTED = "report=false"
+"""Of a run that nobody reads the report of."""
 
 
 @pytest.fixture(scope="module")
@@ -39,32 +41,37 @@ def simulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_without_privacy_the_student_is_the_simulations(simulation: Path, tmp_path: Path) -> None:
     with Hospitals(tmp_path / "f", rows_dealt(simulation), paper=NOT_PRIVATE) as federation:
-        rehearsal = federation.run("rehearsal=true")
+        rehearsal = federation.run("rehearsal=true", UNREPORTED)
         assert json.loads((rehearsal / "summary.json").read_text())["rounds"] == 3
         for site, folder in federation.sites.items():
             assert "release.outputs" not in types(folder / "site", site)
         cut_off = federation.cut_off_in_round(2, f"seed={SEED}", site="va")
         run = federation.run(resume=cut_off)
         assert students(run) == students(simulation)
-        assert students(federation.run(f"seed={SEED}")) == students(simulation)
+        assert students(federation.run(f"seed={SEED}", UNREPORTED)) == students(simulation)
         reported(federation, run)
 
 
 def test_with_privacy_nothing_is_charged_twice(simulation: Path, tmp_path: Path) -> None:
     paper = {"epsilon": EPSILON, "mechanisms": ["dp_training"]}
     with Hospitals(
-        tmp_path / "f", rows_dealt(simulation), mechanism="dp_training", paper=paper
+        tmp_path / "f",
+        rows_dealt(simulation),
+        mechanism="dp_training",
+        paper=paper,
+        policy={"figures": ["counts"]},
     ) as federation:
         terms = ("mechanism=dp_training", f"mechanism.epsilon={EPSILON / 2}")
-        federation.run("rehearsal=true", *terms)
+        federation.run("rehearsal=true", UNREPORTED, *terms)
         cut_off = federation.cut_off_in_round(2, *terms, site="va")
         run = federation.run(resume=cut_off)
         assert costs(federation) == dict.fromkeys(federation.sites, 1)
         assert max(spent(federation).values()) <= EPSILON / 2 + 1e-6
-        federation.run(*terms)
+        federation.run(*terms, UNREPORTED)
         assert costs(federation) == dict.fromkeys(federation.sites, 2)
         assert min(spent(federation).values()) > EPSILON / 2
         assert max(spent(federation).values()) <= EPSILON
+        counted(federation, run)
         reported(federation, run)
 
 
@@ -97,6 +104,20 @@ def spent(federation: Hospitals) -> dict[str, float]:
         site: float(told("site", "status", folder)["real"]["budget"]["spent"])
         for site, folder in federation.sites.items()
     }
+
+
+def counted(federation: Hospitals, run: Path) -> None:
+    """Every hospital counts how the student does on its own patients, and pays for it once."""
+    before = spent(federation)
+    said = fedkd("evaluate", run, "--epsilon", "0.5", "--wait", "0", check=False)
+    assert "the same command goes on" in said  # nobody said yes yet
+    assert spent(federation) == before
+    (figures,) = federation.evaluated(run, "--epsilon", "0.5")["evaluations"]
+    assert figures["private"]
+    assert all(row["answered"] for row in figures["sites"]), figures
+    for site, after in spent(federation).items():
+        assert before[site] < after <= before[site] + 0.5
+    assert costs(federation) == dict.fromkeys(federation.sites, 3)
 
 
 def reported(federation: Hospitals, run: Path) -> None:

@@ -218,7 +218,7 @@ def test_without_a_bound_counts_are_exact_and_not_private_is_said(
 def test_a_site_that_was_never_given_the_model_says_that_it_is_unknown(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fedkd.cli.evaluate.place_model", lambda *_: None)
+    monkeypatch.setattr("fedkd.cli.evaluate_sites.place_model", lambda *_: None)
     assert main(["evaluate", str(run)]) == 1
     assert capsys.readouterr().out.count("no answer, refused: unknown_model") == 3
     told = json.loads((run / NAME).read_text())["evaluations"][-1]

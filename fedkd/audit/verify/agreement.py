@@ -14,6 +14,7 @@ SERVER: Final = "server"
 RELEASED: Final = "release.outputs"
 ADMITTED: Final = "answers.admitted"
 COMBINED: Final = "aggregate.computed"
+EVALUATED: Final = "evaluation.done"
 WITNESSED: Final = "checkpoint.witnessed"
 ENROLLED: Final = "party.enrolled"
 ERASED: Final = "retention.applied"
@@ -76,7 +77,7 @@ def check_double_entry(logs: Logs) -> DoubleEntry:
 
     What the server admitted from a site, that site released, before the head that came with it;
     what a site released to a round that the server closed, the server admitted or says why not;
-    and what it combined is what it admitted.
+    and what it combined is what it admitted. The counts that an evaluation names, sites released.
     """
     server = logs[SERVER]
     found = DoubleEntry()
@@ -97,6 +98,7 @@ def check_double_entry(logs: Logs) -> DoubleEntry:
                     raise Refuted(
                         str(answer.entry), f"answer {answer.digest}", f"it, or a reason, in {entry}"
                     )
+    _compare_counts(logs, released, found)
     for entry in told(SERVER, server, COMBINED):
         where = (entry.get("run", str), entry.get("round", int))
         for site, digest in _texts(entry, "inputs").items():
@@ -106,6 +108,23 @@ def check_double_entry(logs: Logs) -> DoubleEntry:
                 found_text = f"input {shown(digest)} of {shown(site)}"
                 raise Refuted(str(entry), found_text, "an answer that was admitted")
     return found
+
+
+def _compare_counts(
+    logs: Logs,
+    released: Mapping[str, Mapping[tuple[str, int], Sequence[_Answer]]],
+    found: DoubleEntry,
+) -> None:
+    for entry in told(SERVER, logs[SERVER], EVALUATED):
+        if "answers" not in entry.body:  # an examination of the coordinator's own
+            continue
+        for key, kind in (("run", str), ("round", int)):
+            entry.get(key, kind)
+        for site, digest in _texts(entry, "answers").items():
+            if site not in released:
+                found.absent.add(site)
+            elif _stands(entry, site, digest, released[site], logs[site], found):
+                found.matched += 1
 
 
 def _released(site: str, log: CheckedLog) -> dict[tuple[str, int], list[_Answer]]:

@@ -156,8 +156,8 @@ class Hospitals:
     def _approve(self, out: Path, seconds: float = 120.0) -> None:
         """Says yes at every hospital once the run's proposal has come in there."""
         from fedkd.deploy.approving import rule
+        from fedkd.deploy.bundles import allow
         from fedkd.deploy.consent import Shelf
-        from fedkd.deploy.letterbox import allow
         from fedkd.federation.building import Workshop
         from fedkd.knowledge import digest_of_bytes
 

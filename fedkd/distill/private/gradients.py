@@ -1,6 +1,7 @@
 """Sums clipped gradients, one a patient: by the fastest way that fits the model."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -74,14 +75,13 @@ def clipped_sum(way: Way, parts: Iterable[Rows], clip: float, most: int) -> Tens
         _of_many_rows(way, part, clip, most) if len(part) > most else _of(way, part, clip)
         for part in parts
     ]
-    return torch.stack(sums).sum(0)
+    return torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]
 
 
 def _of(way: Way, rows: Rows, clip: float) -> Tensor:
     found = way.gradients(rows)
-    finite = torch.isfinite(found.norms)
-    if not bool(finite.all()):
-        rows = rows.of(finite)
+    if not math.isfinite(found.norms.sum()):
+        rows = rows.of(torch.isfinite(found.norms))
         if not len(rows):
             return torch.zeros(way.trained, dtype=torch.float64)
         found = way.gradients(rows)

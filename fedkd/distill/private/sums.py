@@ -5,8 +5,8 @@ from torch import Tensor
 
 # N rows, K numbers of each, C outputs; P patients, M rows of one of them.
 
-BLOCK = 2**18
-"""Numbers that are made float64 at once: 2 MiB."""
+BLOCK = 2**16
+"""Numbers that are made float64 at once: 512 KiB."""
 
 
 def squares(tensor: Tensor) -> Tensor:

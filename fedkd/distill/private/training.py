@@ -1,6 +1,6 @@
 """Trains a model by clipped and noised gradient steps, in which no patient shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -24,6 +24,8 @@ Normals: TypeAlias = Callable[[int], Array]
 """How many -> that many independent standard normal numbers, float64."""
 Uniforms: TypeAlias = Callable[[int], Array]
 """How many -> that many independent numbers, uniform in [0, 1), float64."""
+AT_ONCE = 2**14
+"""Noise numbers that are drawn together, at most, where a step needs fewer."""
 
 
 def train_privately(
@@ -68,15 +70,14 @@ def train_privately(
         most = rows_at_once(module, way, trial)
         optimizer = _optimizer(flat, plan)
         everybody = list(people.cut(most))
-        for _ in range(plan.steps):
-            total = torch.zeros(len(flat), dtype=torch.float64)
+        for normal in _normals(noise, plan.steps, len(flat)):
             taken = everybody
             if plan.sampling_rate < 1:
                 taken = list(_sampled(people, plan, sampling).cut(most))
+            total = normal * (plan.noise_multiplier * plan.clip)
             if taken:
                 total += clipped_sum(way, taken, plan.clip, most)
-            total += plan.noise_multiplier * plan.clip * _drawn(noise, len(flat))
-            flat.grad = (total / plan.divisor).float()
+            flat.grad = total.div_(plan.divisor).float()
             optimizer.step()
         state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
     if not bool(torch.isfinite(flat).all()):
@@ -119,6 +120,14 @@ def _sampled(people: Rows, plan: PrivateTraining, sampling: Uniforms) -> Rows:
     # Every patient is taken by itself; those who were taken out leave their draw unused.
     taken = _drawn(sampling, plan.patients) < plan.sampling_rate
     return people.of(taken[: len(people.counts)])
+
+
+def _normals(noise: Normals, steps: int, count: int) -> Iterator[Tensor]:
+    # The noise [D] of each step, of small models for several steps at once.
+    at_once = max(1, AT_ONCE // count)
+    for start in range(0, steps, at_once):
+        several = min(at_once, steps - start)
+        yield from _drawn(noise, several * count).view(several, count).unbind()
 
 
 def _drawn(source: Callable[[int], Array], count: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Asks sites through a Flower grid: who is there, questions out, replies in as they come."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +38,10 @@ MOST_CALLS = 4
 UNREADABLE = "a reply that cannot be read"
 RULED = (
     *(str(it) for it in Ruling if it is not Ruling.PENDING),
-    *(f"refused: {it}" for it in (Reason.PAUSED, Reason.NOT_ACCEPTED, Reason.NOT_CONFIGURED)),
+    *(
+        f"refused: {it}"
+        for it in (Reason.PAUSED, Reason.NOT_ACCEPTED, Reason.NOT_CONFIGURED, Reason.VERSION)
+    ),
 )
 """What a site says of a proposal once there is nothing more to wait for."""
 NODE_GONE = (5,)
@@ -68,7 +71,8 @@ class GridAsk:
     `relay` rides along, where parties cosign each other's logs. `count` is told of every message
     of a roll call: site, bytes sent, bytes received or None. `members` says which node may speak
     for which site: a node that is none of them is asked nothing, and its word is not taken. A reply
-    of more than `most_reply_bytes` is not read.
+    of more than `most_reply_bytes` is not read. `software` is what each site said at the roll call
+    that it runs.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class GridAsk:
         self.deadline_s = deadline_s
         self.relay = relay
         self.nodes: dict[str, int] = {}
+        self.software: dict[str, str] = {}
         self._count = count
         self._members = members
         self._most_reply_bytes = most_reply_bytes
@@ -98,14 +103,19 @@ class GridAsk:
         wait_s: float,
         every_s: float,
         told: Callable[[Mapping[str, str]], None],
+        sites: Collection[str] | None = None,
     ) -> dict[str, str]:
-        """How each member rules on a run that a signed paper proposes.
+        """How each member, or each of `sites`, rules on what a signed paper proposes for a run.
 
         Asks again, soon at first and then every `every_s` seconds, until all have ruled or
         `wait_s` seconds are over: a `Ruling`, or what went wrong. `told` hears of all rulings
         after each asking.
         """
-        members = dict(self._members or {})
+        members = {
+            node: site
+            for node, site in (self._members or {}).items()
+            if sites is None or site in sites
+        }
         rulings = dict.fromkeys(members.values(), GONE)
         question = encode(Proposal(run, np.frombuffer(paper, np.uint8), signature))
         digest, until = digest_of_bytes(paper), time.monotonic() + wait_s
@@ -151,12 +161,13 @@ class GridAsk:
         covers = dict.fromkeys(nodes, first)
         named: dict[str, list[_Letter]] = {}
         for letter in self._post(dict.fromkeys(nodes, question), covers, 0):
-            site, refused = _present(letter.body, run)
+            site, refused, software = _present(letter.body, run)
             if self._members is not None and self._members[letter.node] != site:
                 named.setdefault(site, [])  # a node that speaks for somebody else
             elif refused is not None:
                 self._refused[site] = refused
             elif site:
+                self.software[site] = software
                 named.setdefault(site, []).append(letter)
         single = {site: told[0] for site, told in sorted(named.items()) if len(told) == 1}
         known = {site: letter for site, letter in single.items() if site in roster}
@@ -290,14 +301,14 @@ def _ruling(letter: _Letter, site: str, run: str, paper: Digest) -> str:
     return UNREADABLE
 
 
-def _present(body: bytes | None, run: str) -> tuple[str, str | None]:
-    """The site that a reply to a roll call names, and why it does not come, if it says so."""
+def _present(body: bytes | None, run: str) -> tuple[str, str | None, str]:
+    """The site that a reply to a roll call names, why it does not come, and its software."""
     try:
         message = decode(body or b"", 1 << 16)
     except Malformed:
-        return "", None
+        return "", None, ""
     if isinstance(message, Refusal):
-        return message.site, f"refused: {message.reason}"
+        return message.site, f"refused: {message.reason}", ""
     if isinstance(message, Present) and message.run == run:
-        return message.site, None
-    return "", None
+        return message.site, None, message.software.removeprefix("fedkd ")
+    return "", None, ""

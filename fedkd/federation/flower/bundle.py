@@ -32,6 +32,7 @@ clientapp = "clients.app:app"
 [tool.flwr.app.config]
 out = ""
 overrides = ""
+evaluation = ""
 """
 _PARTS: Final = ("server", "clients")
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,11 +68,11 @@ class Trouble:
         Flower gives up where an error's text has "ssl" in it, as that of a handshake has which was
         cut short. Only a certificate that is not trusted is a reason to, or no TLS at all.
         """
-        import httpx
+        from flwr.supercore.retry.http_retry import _RETRYABLE_TRANSPORT_ERRORS
 
         try:
             response = call()
-        except httpx.TransportError as error:
+        except _RETRYABLE_TRANSPORT_ERRORS as error:
             if _UNTRUSTED in str(error):
                 self._refused = f"the certificate there is not trusted: {str(error)[:200]}"
                 raise
@@ -80,7 +81,7 @@ class Trouble:
                 raise
             raise type(error)(f"the line was cut ({type(error).__name__})") from None
         self._refused = ""
-        if response.status_code == httpx.codes.UNAUTHORIZED:
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
             self._refused = refused(response.headers.get("date", ""), self._now())
         return response
 

@@ -14,6 +14,8 @@ from typing import Any, Final
 from fedkd.report.verify.digests import digest
 
 FILE: Final = "catalogue.json"
+HOSPITAL: Final = "the hospital"
+"""Who is asked for what only a hospital can supply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Field:
     `evidence` is how it can be answered at best: by the log, by configuration, by a person.
     `asks` is who could supply what is missing. `legal` fields stay open in a simulation, whose
     parties are fictional. `needs` are the types of events without which nothing was computed.
+    A `conditional` field is asked of another kind of system than fedkd makes: whether its condition
+    (`applies`) is met only a person can say.
     """
 
     id: str
@@ -35,13 +39,24 @@ class Field:
     legal: bool
     note: str
     applies: str
+    conditional: bool
     needs: tuple[str, ...]
     rules: tuple[Mapping[str, Any], ...]
 
     @property
     def automatic(self) -> bool:
-        """Whether a program can answer it."""
-        return self.evidence != "human-input"
+        """Whether a program can answer it: no program knows whether a condition is met."""
+        return self.evidence != "human-input" and not self.conditional
+
+    @property
+    def hospitals_own(self) -> bool:
+        """Whether it stands in a hospital's own paper: it can answer it, or answers for it."""
+        return self.asks == HOSPITAL or self.of_data_protection
+
+    @property
+    def of_data_protection(self) -> bool:
+        """Whether it is a point of data protection law."""
+        return self.point.startswith(("GDPR", "EDPB"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +109,7 @@ def _field(told: Mapping[str, Any]) -> Field:
         told.get("legal", False),
         told.get("note", ""),
         told.get("applies", ""),
+        told.get("conditional", False),
         tuple(told.get("needs", ())),
         tuple(told.get("rules", ())),
     )

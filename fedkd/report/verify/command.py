@@ -22,12 +22,20 @@ from fedkd.report.verify.judging import Judgement, SamePaper, judge
 
 FORMAT: Final = 1
 _MEANS: Final[Mapping[str, str]] = {
-    VERIFIED: "by your policy: every statement follows from entries that were signed and cosigned.",
-    CONSISTENT: "every statement follows from its entries; the keys came with the report. Whose "
-    "they are, only a policy of your own can show (--policy).",
+    VERIFIED: "by your policy: every statement follows from entries that were signed, and cosigned "
+    "as far as said above.",
+    CONSISTENT: "every statement follows from its entries, and no quorum was checked: exit code 0 "
+    "says here that the report fits itself. The keys came with it; whose they are, only a policy "
+    "of your own can show (--policy).",
     "REFUTED": "something here does not follow from what was signed.",
     "CANNOT TELL": "nothing was refuted, and not everything could be checked here.",
 }
+
+
+EXITS: Final = (
+    "Exit codes: 0 verified by your policy; without --policy 0 says that the report fits itself, "
+    "and no quorum was checked. 1 refuted, 2 used wrongly, 3 cannot tell."
+)
 
 
 class OwnPolicies(Mapping[str, TrustPolicy]):
@@ -87,10 +95,11 @@ def verify(
     except CannotTell as error:
         print(plain(f"CANNOT TELL: {error}"))
         return CODES["CANNOT TELL"]
+    passed_over = sorted(it.name for it in file.parent.glob("*.pdf")) if path.is_dir() else []
     if as_json:
-        print(json.dumps(_told(found), indent=2))
+        print(json.dumps({**_told(found), "not_checked": passed_over}, indent=2))
     else:
-        print("\n".join(map(plain, _lines(found))))
+        print("\n".join(map(plain, _lines(found, passed_over))))
     return CODES[found.verdict]
 
 
@@ -113,17 +122,60 @@ def _expect_own(given: Path, file: Path, what: str) -> None:
         raise UsedWrongly(f"{what} that came with the report", expected)
 
 
-def _lines(found: Judgement) -> list[str]:
-    lines = [f"{one.verdict:12} {one.name:14} {one.why}" for one in found.findings]
+def late_said(found: Judgement) -> list[str]:
+    """Whose last entries lie beyond what your policy's cosigners signed, and who leans on them."""
+    if found.derived is None or not found.own_policy:
+        return []
+    lines = []
+    for party, book in sorted(found.derived.evidence.books.items()):
+        first = book.cosigned
+        if book.log is None or party in found.unwitnessed or first >= len(book.entries):
+            continue
+        leaning = [
+            one.id
+            for one in found.derived.statements
+            if any(place.log == party and place.index >= first for place in one.evidence)
+        ]
+        such = f", such as {leaning[0]}" if leaning else ""
+        lines.append(
+            f"NOT COSIGNED: {party} from entry {first} on, of {len(book.entries)}; nobody but its "
+            f"keeper vouches for that. Statements that lean on it: {len(leaning)}{such}."
+        )
+    return lines
+
+
+def _lines(found: Judgement, passed_over: Sequence[str]) -> list[str]:
+    first = [*quorum_said(found), *late_said(found)]
+    if passed_over:
+        first.append(f"NOT CHECKED: {', '.join(passed_over)} in this folder; name it, and it is.")
+    lines = [*first, ""] if first else []
+    lines += [f"{one.verdict:12} {one.name:14} {one.why}" for one in found.findings]
     if found.derived is not None and found.derived.simulation:
         lines += ["", "SIMULATION, ONE HOLDER: this proves the form, not the independence."]
     return [*lines, "", f"{found.verdict}: {_MEANS[found.verdict]}"]
+
+
+def quorum_said(found: Judgement) -> list[str]:
+    """That no quorum was checked, or of whom none; for the first line. Empty where it was."""
+    if found.derived is None or not found.unwitnessed:
+        return []
+    if not found.own_policy:
+        return [
+            "NO QUORUM WAS CHECKED: give --policy. Keys and cosigners are those that came with the "
+            "report, and whoever writes a report anew can leave them out or bring others."
+        ]
+    return [
+        f"NO QUORUM WAS CHECKED of {', '.join(found.unwitnessed)}: your policy asks for no "
+        "cosigner, so that whoever has its key can write it anew."
+    ]
 
 
 def _told(found: Judgement) -> dict[str, Any]:
     told: dict[str, Any] = {
         "v": FORMAT,
         "verdict": found.verdict,
+        "quorum": "; ".join(quorum_said(found)) or "checked by your policy",
+        "not_cosigned": late_said(found),
         "findings": [
             {"name": one.name, "verdict": one.verdict, "why": one.why} for one in found.findings
         ],
@@ -131,13 +183,16 @@ def _told(found: Judgement) -> dict[str, Any]:
     if found.derived is not None:
         told["simulation"] = found.derived.simulation
         told["coverage"] = found.derived.coverage()
+        told["conditional"] = found.derived.apart()
     return told
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The verifier by itself: logs, proofs and reports."""
     parser, commands = commands_of("verify | proof | report")
-    one = commands.add_parser("report", help="every statement of a report", allow_abbrev=False)
+    one = commands.add_parser(
+        "report", help="every statement of a report", epilog=EXITS, allow_abbrev=False
+    )
     one.add_argument(
         "path", type=Path, help="index.html, report.pdf, evidence.json, or their folder"
     )

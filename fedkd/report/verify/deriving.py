@@ -5,7 +5,7 @@ sentence, its values, its status and the entries behind it follow from the evide
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -78,6 +78,8 @@ class Derived:
     simulation: bool
     refused: tuple[str, ...] = ()
     """Why a statement of a person does not count."""
+    elsewhere: tuple[Field, ...] = ()
+    """What others than the hospital whose own paper it is supply, in the run's report."""
 
     @property
     def trouble(self) -> list[str]:
@@ -91,24 +93,46 @@ class Derived:
         return [statement for answer in self.answers for statement in answer.statements]
 
     def coverage(self) -> dict[str, int]:
-        """How many fields have which status: never to be added up."""
-        return {
-            status: sum(answer.status == status for answer in self.answers) for status in STATUSES
-        }
+        """How many fields have which status: never to be added up.
+
+        Those asked only under a condition do not count: see `conditional`.
+        """
+        return _counts(STATUSES, (one for one in self.answers if not one.field.conditional))
+
+    @property
+    def conditional(self) -> tuple[Answered, ...]:
+        """The fields asked of another kind of system: DECLARED where a person says how it is."""
+        return tuple(one for one in self.answers if one.field.conditional)
+
+    def apart(self) -> dict[str, int]:
+        """How many of the conditional fields are DECLARED, and of how many nobody said anything."""
+        return _counts((DECLARED, MISSING), self.conditional)
 
     def answer(self, id: str) -> Answered:
         """The answer to the field of this name."""
         return next(answer for answer in self.answers if answer.field.id == id)
 
 
+def _counts(statuses: Sequence[str], answers: Iterable[Answered]) -> dict[str, int]:
+    found = [answer.status for answer in answers]
+    return {status: found.count(status) for status in statuses}
+
+
 def derive(evidence: Evidence, catalogue: Catalogue) -> Derived:
-    """All that the evidence answers of the catalogue's fields; each field exactly once."""
+    """All that the evidence answers of the catalogue's fields; each field exactly once.
+
+    A hospital's own paper, which knows no log of the server, answers the hospital's fields; the
+    others are named as standing elsewhere.
+    """
     simulation = evidence.rehearsal
     said, refused = declarations(evidence)
-    answers = tuple(
-        _answered(evidence, one, simulation, said.get(one.id, ())) for one in catalogue.fields
-    )
-    return Derived(catalogue, evidence, answers, simulation, tuple(refused))
+    own = list(catalogue.fields)
+    if evidence.alone:  # its record of processing comes first
+        own = [one for one in own if one.hospitals_own]
+        own.sort(key=lambda one: not one.of_data_protection)
+    answers = tuple(_answered(evidence, one, simulation, said.get(one.id, ())) for one in own)
+    elsewhere = tuple(one for one in catalogue.fields if one not in own)
+    return Derived(catalogue, evidence, answers, simulation, tuple(refused), elsewhere)
 
 
 def _answered(
@@ -134,6 +158,8 @@ def _all_made(evidence: Evidence, field: Field) -> list[Statement]:
     made: list[Statement] = []
     answered: set[str] = set()
     for rule in field.rules:
+        if "alone" in rule and not evidence.alone:
+            continue
         if "unless" in rule:
             if rule["unless"] not in answered:
                 made.append(Statement("", field.id, rule["say"], MISSING, ()))
@@ -159,8 +185,10 @@ def _doubt(evidence: Evidence, statement: Statement) -> str | None:
 def _status(evidence: Evidence, field: Field, statements: list[Statement]) -> str:
     """The field's own: what a person says is never counted as computed."""
     found = {statement.status for statement in statements}
-    if DECLARED in found and not field.automatic:
+    if not field.automatic and DECLARED in found:
         return DECLARED
+    if field.conditional:
+        return MISSING  # what the logs hold of it does not say that it applies
     if field.automatic and found & {COMPUTED, RECORDED}:
         there = all(evidence.told(type) for type in field.needs)
         if there:
@@ -175,14 +203,16 @@ def _why(evidence: Evidence, field: Field, status: str, statements: list[Stateme
         return ""
     if status == WITHHELD:
         return "kept at home; it can be disclosed by its site"
+    how = "not recorded" if field.at_best == RECORDED else "not measured"
     gone = [type for type in field.needs if not evidence.told(type)]
     if field.automatic and gone:
-        return f"not measured: no {', '.join(gone)} in the logs; {field.asks} could supply it"
+        return f"{how}: no {', '.join(gone)} in the logs; {field.asks} could supply it"
     if field.automatic and any(one.status == CANNOT_TELL for one in statements):
         return "cannot be told here"
     if field.automatic:
-        return f"not measured; {field.asks} could supply it"
-    return f"a statement is missing; {field.asks} could make it"
+        return f"{how}; {field.asks} could supply it"
+    about = " that it applies, or that it does not and why," if field.conditional else ""
+    return f"a statement{about} is missing; {field.asks} could make it"
 
 
 def _made(evidence: Evidence, field: Field, rule: Mapping[str, Any]) -> Iterator[Statement]:

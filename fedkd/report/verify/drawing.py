@@ -12,6 +12,7 @@ from fedkd.report.verify.attached import attached
 from fedkd.report.verify.cards import data_sheets, model_card
 from fedkd.report.verify.declared import SIGNED, signed_files
 from fedkd.report.verify.deriving import Derived
+from fedkd.report.verify.evidence import Book
 from fedkd.report.verify.markdown import markdown
 from fedkd.report.verify.page import embedded, page
 
@@ -36,13 +37,17 @@ def report_json(derived: Derived, bundle: bytes) -> bytes:
         "law": dict(own.law),
         "simulation": derived.simulation,
         "trouble": list(derived.trouble),
+        "cosigned": {party: _cosigned(book) for party, book in derived.evidence.books.items()},
         "coverage": derived.coverage(),
+        "conditional": derived.apart(),
+        "elsewhere": [field.id for field in derived.elsewhere],
         "fields": [
             {
                 "id": answer.field.id,
                 "point": answer.field.point,
                 "requirement": answer.field.requirement,
                 "applies": answer.field.applies,
+                "conditional": answer.field.conditional,
                 "status": answer.status,
                 "missing": answer.why,
                 "statements": [one.to_json() for one in answer.statements],
@@ -51,6 +56,15 @@ def report_json(derived: Derived, bundle: bytes) -> bytes:
         ],
     }
     return canonical(told, "report")
+
+
+def _cosigned(book: Book) -> dict[str, int | None]:
+    """How many entries there are, and how many of them enough cosigners of the log confirmed.
+
+    `confirmed` None: the log's own policy asks for no cosigners, or the log does not hold.
+    """
+    count = len(book.entries)
+    return {"entries": count, "confirmed": None if book.beyond is None else count - book.beyond}
 
 
 _DRAWN: Final[Mapping[str, Callable[[Derived, bytes], bytes]]] = {
@@ -76,8 +90,9 @@ def drawn(name: str, derived: Derived, bundle: bytes) -> bytes | None:
 
 
 def names(derived: Derived) -> tuple[str, ...]:
-    """The files of a report that are drawn of its evidence."""
-    return (*_DRAWN, CARD, *data_sheets(derived), *signed_files(derived.evidence))
+    """The files of a report that are drawn of its evidence; a hospital alone has no student."""
+    cards = () if derived.evidence.alone else (CARD,)
+    return (*_DRAWN, *cards, *data_sheets(derived), *signed_files(derived.evidence))
 
 
 def evidence_in(name: str, content: bytes) -> bytes | None:

@@ -88,6 +88,11 @@ class Evidence:
         return tuple(sorted(self.books.keys() - {SERVER}))
 
     @property
+    def alone(self) -> bool:
+        """Whether it is hospitals' own: no log of the server is among it."""
+        return SERVER not in self.books
+
+    @property
     def run(self) -> str:
         """The run that this is about: the server's newest; of a site alone, the newest named."""
         started = [entry.run for entry in self.told("run.started", SERVER) if entry.run]

@@ -5,8 +5,9 @@ guessed at: what is not there is not stated.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from fedkd.audit.verify import CannotTell, Refuted
@@ -252,6 +253,37 @@ def traffic(evidence: Evidence) -> dict[str, Traffic]:
             entries = (*before.entries, entry)
             found[site] = Traffic(before.down + more[0], before.up + more[1], entries)
     return dict(sorted(found.items()))
+
+
+def unanswered_lessons(evidence: Evidence) -> list[Told]:
+    """Lessons that went out after their run's last admitted round, so that no bytes count them."""
+    last = {entry.run: entry.index for entry in evidence.told("answers.admitted", SERVER)}
+    sent = evidence.told("lesson.sent", SERVER)
+    return [entry for entry in sent if entry.body and entry.index > last.get(entry.run, -1)]
+
+
+def releases(evidence: Evidence) -> list[tuple[Told, str]]:
+    """Everything that the sites let out, in order, each in words."""
+    told = []
+    for one, said in _words(evidence, "release.outputs"):
+        what = f"{said('items')} {said('kind')} to {said('recipient')}"
+        when = f"round {said('round')} of run {said('run')}"
+        told.append((one, f"{what}, {when}, mechanism {said('mechanism')}"))
+    return told
+
+
+def refusals(evidence: Evidence) -> list[tuple[Told, str]]:
+    """Everything that the sites refused, in order, each in words."""
+    return [
+        (one, f"{said('rule')}, round {said('round')} of run {said('run')}")
+        for one, said in _words(evidence, "release.refused")
+    ]
+
+
+def _words(evidence: Evidence, type: str) -> Iterator[tuple[Told, Callable[[str], str]]]:
+    for entry in evidence.told(type):
+        if entry.party != SERVER:
+            yield entry, partial(stated, entry.body or {})
 
 
 def settings(evidence: Evidence) -> tuple[Told | None, Mapping[str, Any]]:

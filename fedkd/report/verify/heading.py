@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-from fedkd.audit.verify.agreement import SERVER
 from fedkd.report.verify.deriving import Derived
 from fedkd.report.verify.glance import rehearsed, setting, settings
 from fedkd.report.verify.values import NOT_STATED
@@ -22,7 +21,7 @@ _NAMED: Final = 6
 
 def title(derived: Derived) -> str:
     """What the report is about; a hospital's own paper knows its own log alone."""
-    if SERVER not in derived.evidence.books:
+    if derived.evidence.alone:
         return f"What {names(derived.evidence.sites)} did, from its own log alone"
     return f"Technical documentation of run {derived.evidence.run}"
 
@@ -111,6 +110,32 @@ def not_cosigned(derived: Derived) -> list[str]:
             lines.append(f"{party}: its policy asks for no cosigners; whoever has its key can "
                          "write it anew")  # fmt: skip
     return lines
+
+
+def apart(derived: Derived) -> str:
+    """Of the fields that count nowhere, how many are said; empty where there are none."""
+    if not derived.conditional:
+        return ""
+    kinds = ", ".join(f"{count} {status}" for status, count in derived.apart().items())
+    return (
+        f"Apart, in none of these counts: {len(derived.conditional)} fields that are asked only of "
+        f"another kind of system ({kinds}). That they apply, or do not, only a person can declare; "
+        "what the logs hold of them stands there all the same"
+    )
+
+
+def elsewhere(derived: Derived) -> str:
+    """What a hospital's own paper leaves to others, in one line; empty in a run's report."""
+    if not derived.elsewhere:
+        return ""
+    asked: dict[str, int] = {}
+    for field in derived.elsewhere:
+        asked[field.asks] = asked.get(field.asks, 0) + 1
+    whose = ", ".join(f"{count} of {who}" for who, count in sorted(asked.items()))
+    return (
+        f"Not here: {len(derived.elsewhere)} further fields ({whose}), which are not the "
+        "hospital's to answer; they stand in the report of a run"
+    )
 
 
 def standing(derived: Derived) -> str:

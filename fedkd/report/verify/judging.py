@@ -20,12 +20,14 @@ from fedkd.audit.verify.canonical import canonical
 from fedkd.audit.verify.cosignatures import Head
 from fedkd.audit.verify.refusals import ODD
 from fedkd.audit.verify.spellings import shown
+from fedkd.report.verify.attached import UNCHECKED
 from fedkd.report.verify.catalogue import catalogue
 from fedkd.report.verify.declared import SIGNED
 from fedkd.report.verify.deriving import Derived, derive
 from fedkd.report.verify.drawing import EVIDENCE, SHEET, drawn, evidence_in, names
 from fedkd.report.verify.evidence import Evidence, read_evidence
 from fedkd.report.verify.origins import followed
+from fedkd.report.verify.terms import own_terms
 
 MOST_BYTES: Final = 1 << 28
 KeptNotes: TypeAlias = tuple[Mapping[str, Sequence[Kept]], Mapping[str, str]]
@@ -35,11 +37,17 @@ SamePaper: TypeAlias = Callable[[str, bytes, Derived, bytes], str]
 
 
 class Judgement(NamedTuple):
-    """Every finding, and the worst of them; VERIFIED only under the auditor's own policies."""
+    """Every finding, and the worst of them; VERIFIED only under the auditor's own policies.
+
+    `unwitnessed` are the parties whose cosigners nobody asked for: all of them without a policy of
+    the auditor's own, and those of which that policy asks for none.
+    """
 
     verdict: str
     findings: tuple[Finding, ...]
     derived: Derived | None
+    own_policy: bool = False
+    unwitnessed: tuple[str, ...] = ()
 
 
 def judge(
@@ -71,6 +79,7 @@ def judge(
         return _ended([_failed("evidence", error)], policies, None)
     findings = [
         *_books(evidence),
+        *(own_terms(evidence) if policies is None else ()),
         *_together(evidence),
         _catalogue(evidence),
         *_statements(derived),
@@ -106,11 +115,16 @@ def _ended(
     findings: list[Finding], policies: Mapping[str, Any] | None, derived: Derived | None
 ) -> Judgement:
     found = {finding.verdict for finding in findings}
-    for bad in (REFUTED, CANNOT_TELL):
-        if bad in found:
-            return Judgement(bad, tuple(findings), derived)
     good = VERIFIED if policies is not None else CONSISTENT
-    return Judgement(good, tuple(findings), derived)
+    verdict = next((bad for bad in (REFUTED, CANNOT_TELL) if bad in found), good)
+    books = {} if derived is None else derived.evidence.books
+    free = tuple(party for party in sorted(books) if _asks_nobody(policies, party))
+    return Judgement(verdict, tuple(findings), derived, policies is not None, free)
+
+
+def _asks_nobody(policies: Mapping[str, TrustPolicy] | None, party: str) -> bool:
+    policy = None if policies is None else policies.get(party)
+    return policy is None or not policy.needs_cosigners
 
 
 def _failed(name: str, error: Exception) -> Finding:
@@ -192,6 +206,7 @@ def _catalogue(evidence: Evidence) -> Finding:
 def _statements(derived: Derived) -> Iterator[Finding]:
     """What the bundle claims against what follows from its entries: the first of each kind."""
     claimed = derived.evidence.claimed
+    yield _checked("shape", lambda: _shape(claimed))
     yield _checked("statements", lambda: _same_statements(derived, claimed.get("statements")))
     yield _checked("statuses", lambda: _same_statuses(derived, claimed.get("fields")))
     for reason in derived.refused:
@@ -199,6 +214,30 @@ def _statements(derived: Derived) -> Iterator[Finding]:
     for statement in derived.statements:
         if statement.status == CANNOT_TELL:
             yield Finding(statement.id, CANNOT_TELL, statement.text)
+
+
+_BUNDLE: Final = frozenset({"format", "catalogue", "logs", "statements", "fields"})
+_LOG: Final = frozenset(
+    {"vkey", "head", "cosigned", "policy", "witnesses", "seen", "leaves", "open"}
+)
+
+
+def _shape(claimed: Mapping[str, Any]) -> str:
+    """Nothing stands in a bundle that nobody looks at: a reader of its text would believe it."""
+    _expect_keys("evidence", claimed, _BUNDLE)
+    for party, log in claimed["logs"].items():
+        _expect_keys(f"log {shown(party)}", log, _LOG)
+        for index, opened in log["open"].items():
+            _expect_keys(f"log {shown(party)}, body {index}", opened, frozenset({"body", "salt"}))
+    for one in claimed["fields"]:
+        _expect_keys("fields", one, frozenset({"id", "status"}))
+    return "nothing stands in the evidence that is not checked"
+
+
+def _expect_keys(what: str, told: Mapping[str, Any], keys: frozenset[str]) -> None:
+    if (found := told.keys() ^ keys) != set():
+        names = ", ".join(sorted(map(shown, told)))
+        raise Refuted(what, names, f"{', '.join(sorted(keys))} (not {shown(min(found))})")
 
 
 def _same_statements(derived: Derived, claimed: Any) -> str:
@@ -209,6 +248,7 @@ def _same_statements(derived: Derived, claimed: Any) -> str:
     for id in sorted(told.keys() - own.keys()):
         raise Refuted(f"statement {shown(id)}", shown(str(told[id].get("text"))), "no such one")
     for id, one in own.items():
+        _expect_keys(f"statement {id}", told[id], frozenset(one))
         for key, value in one.items():
             if one["status"] == CANNOT_TELL and key in ("text", "status", "evidence"):
                 continue  # whoever built it may have had the accountant that is missing here
@@ -231,11 +271,15 @@ def _same_statuses(derived: Derived, claimed: Any) -> str:
         if own.get(id) != told.get(id) and not (id in unknown and id in told):
             found = shown(str(told.get(id, "nothing")))
             raise Refuted(f"field {shown(id)}", found, str(own.get(id, "no such field")))
-    return ", ".join(f"{count} {name}" for name, count in derived.coverage().items())
+    said = ", ".join(f"{count} {name}" for name, count in derived.coverage().items())
+    apart = ", ".join(f"{count} {name}" for name, count in derived.apart().items())
+    return f"{said}; apart, under a condition: {apart}" if derived.conditional else said
 
 
 def _same_paper(name: str, paper: bytes, derived: Derived, bundle: bytes) -> str:
     own = drawn(name, derived, bundle)
+    if own is None and name.endswith(".pdf"):
+        raise CannotTell(f"{shown(name)}: found nothing that draws a PDF here; {UNCHECKED}")
     if own is None:
         raise CannotTell(f"{shown(name)}: found a form that cannot be drawn again here")
     if own == paper:

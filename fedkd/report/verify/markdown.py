@@ -4,9 +4,18 @@ from collections.abc import Iterator
 
 from fedkd.report.verify.deriving import Answered, Derived, Statement
 from fedkd.report.verify.evidence import Told
-from fedkd.report.verify.glance import data_sets, evaluation, mechanisms, privacy
+from fedkd.report.verify.glance import (
+    data_sets,
+    evaluation,
+    mechanisms,
+    privacy,
+    refusals,
+    releases,
+)
 from fedkd.report.verify.heading import (
     MEANINGS,
+    apart,
+    elsewhere,
     names,
     not_cosigned,
     standing,
@@ -35,6 +44,8 @@ def markdown(derived: Derived) -> str:
         f"| {status:9} | {count:6} | {MEANINGS[status]} |"
         for status, count in derived.coverage().items()
     ]
+    for said in filter(None, (apart(derived), elsewhere(derived))):
+        lines += ["", f"{text(said)}."]
     chapter = ""
     for answer in derived.answers:
         now = derived.catalogue.chapter(answer.field)
@@ -45,7 +56,12 @@ def markdown(derived: Derived) -> str:
     lines += ["", "## Law and dates", ""]
     lines += [f"- {text(said)}." for said in derived.catalogue.law.values()]
     lines += ["", "## How to check it", ""]
-    lines += ["    fedkd report verify report.md", "    python fedkd-verify.pyz report report.md"]
+    lines += [
+        "    fedkd report verify report.md --policy POLICIES",
+        "    python fedkd-verify.pyz report report.md --policy POLICIES",
+        "",
+        "Without --policy no quorum is checked: it shows only that the report fits itself.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +78,7 @@ def minute(derived: Derived) -> list[str]:
     return [
         *_data(derived),
         *_privacy(derived),
-        *_quality(derived),
+        *(_left(derived) if derived.evidence.alone else _quality(derived)),
         *_open(derived),
         *(f"- **Not confirmed by others**: {text(line)}" for line in not_cosigned(derived)),
     ]
@@ -136,6 +152,15 @@ def _quality(derived: Derived) -> Iterator[str]:
         shown = f"accuracy {told(now)} (95 % interval {told_interval(found.interval(now))})"
         alone = f"{told(own.get('local_accuracy'))} trained alone"
         yield f"  - {text(site)} ({text(model)}): {shown}, {alone}"
+
+
+def _left(derived: Derived) -> Iterator[str]:
+    for what, found in (
+        ("Let out", releases(derived.evidence)),
+        ("Refused", refusals(derived.evidence)),
+    ):
+        yield f"- **{what}**: {len(found):,}"
+        yield from (f"  - {text(said)} ({place(entry)})" for entry, said in found)
 
 
 def _open(derived: Derived) -> Iterator[str]:

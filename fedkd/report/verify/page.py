@@ -65,12 +65,15 @@ def page(derived: Derived, bundle: bytes) -> str:
     return _page(derived, bundle, Html(evidence), _file("page.js"))
 
 
-def printed(derived: Derived, bundle: bytes) -> str:
+def printed(derived: Derived, bundle: bytes, *, drawn_with: str = "") -> str:
     """The page for paper: without the evidence inside, without a script."""
-    return _page(derived, bundle, Html(""), "")
+    return _page(derived, bundle, Html(""), "", drawn_with)
 
 
-def _page(derived: Derived, bundle: bytes, evidence: Html, script: str) -> str:
+def _page(
+    derived: Derived, bundle: bytes, evidence: Html, script: str, drawn_with: str = ""
+) -> str:
+    generator = ", ".join(filter(None, ("fedkd", derived.catalogue.id, drawn_with)))
     style = _file("page.css") + (_ON_EVERY_PAGE % _running(derived))
     if not script:
         style = _colours_of_paper(style)
@@ -87,7 +90,7 @@ def _page(derived: Derived, bundle: bytes, evidence: Html, script: str) -> str:
         '<meta name="robots" content="noindex">',
         f'<meta name="dcterms.created" content="{escaped(made_at(derived))}">',
         f'<meta name="dcterms.modified" content="{escaped(made_at(derived))}">',
-        f'<meta name="generator" content="fedkd, {escaped(derived.catalogue.id)}">',
+        f'<meta name="generator" content="{escaped(generator)}">',
         '<link rel="icon" href="data:,">',
         f"<title>{escaped(_name(derived))}</title>",
         f"<style>{style}</style>",
@@ -147,11 +150,15 @@ def _header(derived: Derived) -> Html:
     return element(
         "header",
         element("h1", title(derived)),
-        element(
-            "p", "After EU AI Act, Annex IV, with points of GDPR and NIST AI RMF", class_="subtitle"
-        ),
+        element("p", _subtitle(derived), class_="subtitle"),
         element("p", standing(derived), class_="subtitle"),
     )
+
+
+def _subtitle(derived: Derived) -> str:
+    if derived.evidence.alone:
+        return "Its record of processing and facts for an impact assessment (GDPR, Art. 30 and 35)"
+    return "After EU AI Act, Annex IV, with points of GDPR and NIST AI RMF"
 
 
 def _contents(derived: Derived) -> Html:
@@ -172,9 +179,13 @@ def _contents(derived: Derived) -> Html:
 
 
 def _main(derived: Derived, bundle: bytes, *, paper: bool) -> Html:
+    order = (
+        "Data protection first, then what else a hospital is asked for."
+        if derived.evidence.alone
+        else "In the order of Annex IV, then of the other articles."
+    )
     said = (
-        "In the order of Annex IV, then of the other articles. Each sentence opens the entries "
-        "that it follows from; each has a link of its own."
+        f"{order} Each sentence opens the entries that it follows from; each has a link of its own."
     )
     inside = joined(
         (
@@ -196,9 +207,9 @@ def _main(derived: Derived, bundle: bytes, *, paper: bool) -> Html:
 
 
 def _pictures(derived: Derived) -> Html:
-    lineage = lineage_chart(derived)
+    lineage = "" if derived.evidence.alone else lineage_chart(derived)
     inside = []
-    if isinstance(lineage, str):
+    if lineage and isinstance(lineage, str):
         inside.append(element("p", lineage, class_="doubt"))
     drawn = [one for one in (lineage, *charts(derived)) if isinstance(one, Chart)]
     figures = element("div", *map(_figure, drawn), class_="figures")
@@ -268,17 +279,22 @@ def _check(derived: Derived, bundle: bytes) -> Html:
         "above follows from the evidence inside it, by a program that anyone can run and read:"
     )
     commands = Html(
-        '<pre tabindex="0">fedkd report verify index.html\n'
-        "python fedkd-verify.pyz report index.html</pre>"
+        '<pre tabindex="0">fedkd report verify index.html --policy POLICIES\n'
+        "python fedkd-verify.pyz report index.html --policy POLICIES</pre>"
     )
     more = (
-        "It checks signatures, cosignatures, roots and bodies, makes every sentence, status and "
-        "picture anew, and compares this file with what it made, byte by byte. Bring your own "
-        "policy with the parties' keys: keys that come with a report show only that it fits itself."
+        "It checks signatures, roots and bodies, makes every sentence, status and picture anew, "
+        "and compares this file with what it made, byte by byte."
+    )
+    quorum = (
+        "Without --policy no quorum is checked: keys and cosigners are then those that came with "
+        "this page, which shows only that it fits itself, and whoever writes it anew can leave "
+        "them out. Bring a policy of your own, with the parties' keys and how many of them have "
+        "to have cosigned."
     )
     return section(
         "check", "How to check this page", element("p", said), commands, element("p", more),
-        element("dl", terms),
+        element("p", quorum), element("dl", terms),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from fedkd.audit.verify.bundle import CANNOT_TELL
 from fedkd.report.verify.deriving import MISSING, Answered, Derived, Place, Statement
 from fedkd.report.verify.evidence import Evidence, Told
-from fedkd.report.verify.heading import MEANINGS
+from fedkd.report.verify.heading import MEANINGS, apart, elsewhere
 from fedkd.report.verify.page_entries import leaf_digest
 from fedkd.report.verify.page_parts import (
     Cell,
@@ -63,9 +63,10 @@ def coverage(derived: Derived) -> Html:
     rows: list[Sequence[Cell]] = [
         (
             link(id, title),
-            *(str(sum(one.status == status for one in answers)) for status in MEANINGS),
+            *(str(sum(one.status == status for one in counted)) for status in MEANINGS),
         )
         for id, title, answers in chapters(derived)
+        if (counted := [one for one in answers if not one.field.conditional])
     ]
     said = (
         "Five counts, which must not be added up into one: a computed fact, a typed one and a "
@@ -74,8 +75,23 @@ def coverage(derived: Derived) -> Html:
     by_chapter = details("By chapter", table(Table("Fields by chapter and status", heads, rows)))
     return section(
         "coverage", "Coverage at a glance", element("p", said),
-        element("ul", tiles, class_="tiles"), by_chapter,
+        element("ul", tiles, class_="tiles"), *_not_counted(derived), by_chapter,
     )  # fmt: skip
+
+
+def _not_counted(derived: Derived) -> list[Html]:
+    """The fields that stand in no count, each with what it is asked of; and what is not here."""
+    said: list[Html] = []
+    if derived.conditional:
+        items = (
+            element("li", badge(one.status), " ", link(one.field.id, one.field.requirement),
+                    f" (applies: {one.field.applies})")
+            for one in derived.conditional
+        )  # fmt: skip
+        said += [element("p", f"{apart(derived)}:"), element("ul", *items, class_="open")]
+    if derived.elsewhere:
+        said.append(element("p", f"{elsewhere(derived)}."))
+    return said
 
 
 def supply(derived: Derived) -> Html:
@@ -85,7 +101,10 @@ def supply(derived: Derived) -> Html:
             "supply", "What a person still has to supply", element("p", "Nothing is open.")
         )
     said = (
-        "“fedkd report questions” writes what is open as a form for each role; "
+        "A person at the hospital supplies it, beside this paper: in the report of a run "
+        "“fedkd report declare FIELD” takes a signed answer in."
+        if derived.evidence.alone
+        else "“fedkd report questions” writes what is open as a form for each role; "
         "“fedkd report declare FIELD” takes a signed answer in."
     )
     lists: list[Cell] = []

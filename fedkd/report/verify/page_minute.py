@@ -11,6 +11,8 @@ from fedkd.report.verify.glance import (
     evaluation,
     mechanisms,
     privacy,
+    refusals,
+    releases,
     setting,
     settings,
 )
@@ -39,11 +41,16 @@ _CARD: Final = ("name", "version", "modality", "licence", "legal_basis", "origin
 
 def minute(derived: Derived) -> Html:
     """The box at the top."""
+    quality = (
+        _part("What left the hospital, and what was refused", _left(derived))
+        if derived.evidence.alone
+        else _part("How good the models are", _quality(derived))
+    )
     return section(
         "minute", "In one minute",
         _part("What data went in", _data(derived)),
         _part("What privacy was spent", _privacy(derived)),
-        _part("How good the models are", _quality(derived)),
+        quality,
         _part("What a person still has to supply", _open(derived)),
         _part("What stands behind it", _behind(derived)),
     )  # fmt: skip
@@ -59,8 +66,10 @@ def _mark(derived: Derived, party: str) -> Html:
     )
 
 
-def _more(*links: tuple[str, str]) -> Html:
-    shown = joined((link(to, text) for to, text in links), ", ")
+def _more(derived: Derived, *links: tuple[str, str]) -> Html:
+    """Links to where more of it stands; a hospital's own paper has not all fields."""
+    gone = {field.id for field in derived.elsewhere}
+    shown = joined((link(to, text) for to, text in links if to not in gone), ", ")
     return element("p", "More: ", shown, class_="more")
 
 
@@ -116,6 +125,7 @@ def _data(derived: Derived) -> Html:
         parts.append(element("p", joined((said, to_entries(generated), ")"))))
     parts.append(
         _more(
+            derived,
             ("a4.2d.datasets", "data sets"),
             ("g9.basis", "legal basis"),
             ("a4.2d.provenance", "where they came from"),
@@ -167,6 +177,7 @@ def _privacy(derived: Derived) -> Html:
         parts.append(element("p", element("strong", "NOT PRIVATE IN FACT"), said, class_="doubt"))
     parts.append(
         _more(
+            derived,
             ("a4.2d.training_method", "mechanism"),
             ("gedpb.anonymity", "what it does not show"),
             ("privacy", "by round"),
@@ -224,6 +235,7 @@ def _quality(derived: Derived) -> Html:
     charts = [("shares", "sensitivity and specificity")] if in_short(derived) else []
     parts.append(
         _more(
+            derived,
             ("accuracy", "chart"),
             *charts,
             ("a4.2g.metrics", "all figures"),
@@ -231,6 +243,20 @@ def _quality(derived: Derived) -> Html:
         )
     )
     return joined(parts)
+
+
+def _left(derived: Derived) -> Html:
+    parts: list[Html] = []
+    for what, found in (
+        ("Let out", releases(derived.evidence)),
+        ("Refused", refusals(derived.evidence)),
+    ):
+        parts.append(element("p", f"{what}: {len(found):,}"))
+        shown = [joined((f"{said} (", to_entry(one), ")")) for one, said in found[-_SHOWN:]]
+        shown += [element("span", f"and {len(found) - _SHOWN:,} before")][: len(found) > _SHOWN]
+        parts += [element("ul", *(element("li", one) for one in shown))] if shown else []
+    every = (("g35.7a.description", "all that left"), ("g35.7d.measures", "all refusals"))
+    return joined((*parts, _more(derived, *every)))
 
 
 def _device(derived: Derived) -> list[Html]:
@@ -265,7 +291,7 @@ def _behind(derived: Derived) -> Html:
     books = derived.evidence.books
     wrong = sorted(party for party, book in books.items() if book.log is None)
     count = sum(len(book.entries) for book in books.values())
-    parts = [f"{len(books)} logs with {count:,} entries"]
+    parts = [f"{len(books)} {'log' if len(books) == 1 else 'logs'} with {count:,} entries"]
     entry, config = settings(derived.evidence)
     if entry is not None:
         chosen = [

@@ -7,14 +7,21 @@ from typing import Final
 from fedkd.audit.verify.refusals import ODD
 from fedkd.report.verify import picture as draw
 from fedkd.report.verify.deriving import Derived
-from fedkd.report.verify.glance import Evaluation, evaluation, privacy, traffic
-from fedkd.report.verify.heading import unsupported
+from fedkd.report.verify.glance import (
+    Evaluation,
+    evaluation,
+    privacy,
+    traffic,
+    unanswered_lessons,
+)
+from fedkd.report.verify.heading import names, unsupported
 from fedkd.report.verify.page_parts import (
     Cell,
     Chart,
     Html,
     Table,
     details,
+    element,
     joined,
     link,
     table,
@@ -260,6 +267,21 @@ def _by_group(derived: Derived) -> Html:
     return joined(("By group of persons: see ", link(_GROUPS, found.field.requirement), "."))
 
 
+def _not_counted(derived: Derived) -> list[Cell]:
+    """What went to and fro after the entry that the bytes stand in: it has none of its own."""
+    said: list[Cell] = [
+        element("strong", "NOT COUNTED"),
+        ": the bytes of what closes a run are in no entry of these logs. That is the last roll "
+        "call, questions of an evaluation, and the closing message with what answers it",
+    ]
+    lessons = unanswered_lessons(derived.evidence)
+    if lessons:
+        told = [(entry.body or {}).get("recipients") for entry in lessons]
+        sites = sorted({str(site) for them in told if isinstance(them, list) for site in them})
+        said += [f", which brought the last lesson to {names(sites)} (", to_entries(lessons), ")"]
+    return [*said, ". The summary.json of the run has the sum of all bytes, and nobody signs it."]
+
+
 def bytes_chart(derived: Derived) -> Chart | None:
     """Bytes to and from each hospital."""
     found = traffic(derived.evidence)
@@ -286,9 +308,9 @@ def bytes_chart(derived: Derived) -> Chart | None:
         for site, one in found.items()
     ]
     heads = ("Hospital", "Bytes from it", "Bytes to it", "Evidence")
-    notes = (
-        "As the server counted them up to the last round whose answers it admitted; what closes a "
-        "run comes on top. What left a hospital are output distributions: no records, weights or "
-        "gradients.",
+    counted = (
+        "As the server counted them up to the last round whose answers it admitted. What left a "
+        "hospital are output distributions: no records, weights or gradients."
     )
+    notes = (counted, element("p", *_not_counted(derived), class_="doubt"))
     return Chart("bytes", drawn, Table(title, heads, rows), notes)

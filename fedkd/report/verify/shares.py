@@ -168,7 +168,7 @@ def rows(evidence: Evidence) -> list[Row]:
 def rows_of(evidence: Evidence, entry: Told, what: Released | None = None) -> list[Row]:
     """The rows of one evaluation; none where it counted at other thresholds, or is no such thing.
 
-    A table of a hospital that took no part does not count where it has a log in this evidence.
+    A table of a hospital that took no part does not count where this evidence says that it did.
     """
     what = released(evidence) if what is None else what
     body = entry.body or {}
@@ -179,7 +179,7 @@ def rows_of(evidence: Evidence, entry: Told, what: Released | None = None) -> li
     for table in tables:
         if not isinstance(table, Mapping) or not _is_table(table):
             continue
-        if table["took_part"] is False and table["where"] in evidence.books:
+        if table["took_part"] is False and _took_part(evidence, table["where"]):
             continue
         column, data = body.get("group"), body.get("data")
         for at, shares in _shares(body, table, what):
@@ -200,9 +200,23 @@ def rows_of(evidence: Evidence, entry: Told, what: Released | None = None) -> li
     return found
 
 
+def _took_part(evidence: Evidence, site: str) -> bool:
+    """Whether a hospital's log holds any training of the run, or its answers were admitted.
+
+    One that was only asked how the student does on its patients has a log, too.
+    """
+    if any(entry.run in (None, evidence.run) for entry in evidence.told("train.local", site)):
+        return True
+    for entry in evidence.told("answers.admitted", SERVER):
+        answers = (entry.body or {}).get("answers")
+        if entry.body is None or (isinstance(answers, Mapping) and site in answers):
+            return True
+    return False
+
+
 def _data_of(table: Mapping[str, Any], data: Any) -> str:
-    """What a table was counted on: a hospital that takes part counts its own patients alone."""
-    if table["took_part"] is True:
+    """What a table was counted on: a hospital that is asked counts its own patients alone."""
+    if table["took_part"] is True or ("figures" in table and table["where"] != EVERYWHERE):
         return "its own held-out patients"
     return data if isinstance(data, str) else "data that are not named"
 

@@ -178,7 +178,7 @@ def sources(evidence: Evidence) -> list[Source]:
     `KeptBack` where sites' closed bodies alone hide a step, `CannotTell` where anything else does,
     `Absent` in a hospital's own paper: no student is in its log.
     """
-    if SERVER not in evidence.books:
+    if evidence.alone:
         raise Absent(SERVER)
     found = origin(evidence)
     kept = withheld_by(found.gaps)
