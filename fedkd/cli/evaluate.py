@@ -2,13 +2,13 @@
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkd.audit import Log
 from fedkd.cli.evaluated import report
-from fedkd.cli.lines import say
 from fedkd.cli.questioned import NAME, handed_over, head, keep, question_of
 from fedkd.federation.evaluating import Grouping, check_thresholds, digest_of_model
 from fedkd.federation.evaluation import figures_of, flat, owned
@@ -92,8 +92,8 @@ def _not_ended(run: "Run", why: str, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"out": str(run.folder), "why": why}, indent=2))
     else:
-        say(f"the evaluation did not end: {why}")
-        say("the same command goes on: the proposal stays, and a yes holds")
+        print(f"the evaluation did not end: {why}", file=sys.stderr)  # also where it is quiet
+        print("the same command goes on: the proposal stays, and a yes holds", file=sys.stderr)
     return REFUSED
 
 

@@ -25,7 +25,7 @@ from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.evaluating import has_model
 from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
-from fedkd.federation.witnessing import enrol
+from fedkd.federation.witnessing import enrol, roster_in
 from fedkd.knowledge import BadInput, Digest, OtherFormat
 from fedkd.privacy import Mechanism
 from fedkd.wire import (
@@ -215,9 +215,15 @@ def objection_to(
     with site.log(settings.name) as log:
         own = {"vkey": log.verifier().text()}
         own_keys = [key.verifier().text() for key in log.witness_keys]
+        known = roster_in(log, proposal.run)
     named = proposal.parties.get(settings.name)
     if named is None or named["vkey"] != own["vkey"] or named["witnesses"] != own_keys:
         return "parties: the proposal does not name this site's keys"
+    peers = {} if known is None else {name: peer.to_json() for name, peer in known.peers.items()}
+    if isinstance(proposal, EvaluationProposal) and any(
+        proposal.parties.get(name, peer) != peer for name, peer in peers.items()
+    ):
+        return "parties: other keys than those of the run"
     if now >= proposal.expiry():
         return f"expired at {proposal.expires}"
     policy = Policy.read(hospital.site_yaml)

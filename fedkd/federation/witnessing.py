@@ -29,21 +29,22 @@ def enrol(log: Log, run: str, roster: Roster, about: str | None = None) -> None:
     `about` names what else in the run other parties were agreed on for, as an evaluation is.
     """
     body = {"party": log.party, "run": run, **roster.to_json()}
-    if about is None or roster != _newest_of(log, run):
+    if about is None or roster != roster_in(log, run):
         log.append(f"roster/{about or run}", ENROLLED, body)
     log.keep_policy(roster.policy(log.verifier()))
 
 
 def roster_of(log: Log, run: str = "") -> Roster | None:
     """A run's newest roster at a site, else the newest one; None where it was never given any."""
-    found = _newest_of(log, run)
+    found = roster_in(log, run)
     if found is not None:
         return found
     entry = log.last(ENROLLED)
     return None if entry is None else Roster.from_json(entry.body)
 
 
-def _newest_of(log: Log, run: str) -> Roster | None:
+def roster_in(log: Log, run: str) -> Roster | None:
+    """A run's newest roster at a site; None where it has none of this run."""
     of_run = [entry for entry in log.entries(ENROLLED) if entry.body.get("run") == run]
     return Roster.from_json(of_run[-1].body) if of_run else None
 

@@ -27,7 +27,7 @@ from fedkd.federation.paying import ledger_of
 from fedkd.federation.rounds import NoQuorum
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
-from fedkd.wire import Considered, Evaluation, Reason, Refusal, Ruling, decode, encode
+from fedkd.wire import Considered, Evaluation, Proposal, Reason, Refusal, Ruling, decode, encode
 from tests.deploy.conftest import PRIVATE
 from tests.deploy.federated import SITES, Federated, approve, table, taken_in
 
@@ -135,7 +135,7 @@ def rows_of(told: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {row["site"]: row for row in told["sites"]}
 
 
-def said(federated: Federated, site: str, message: Evaluation) -> Any:
+def said(federated: Federated, site: str, message: Evaluation | Proposal) -> Any:
     desk = Desk(federated.hospitals[site].folder, federated.build)
     return decode(desk.handle(encode(message)), 1 << 20)
 
@@ -158,6 +158,9 @@ def test_hospitals_count_and_one_that_took_no_part_counts_by_itself(unprotected:
     for site, digest in logged["answers"].items():
         (released,) = counts_released(federated, site)
         assert (released["payload"], released["question"]) == (digest, logged["question"])
+    fewer = proposed(run, epsilon=1.0, sites="east,north")
+    agreed(federated, fewer, "east", "north")
+    assert set(rows_of(federated.evaluated(fewer))) == {"east", "north"}
     text = "\n".join(report(told))
     assert "NOT PRIVATE" in text
     assert "west (took no part), threshold 0.5" in text
@@ -342,6 +345,19 @@ def test_a_person_sees_what_counts_cost_and_their_noise(
     told = capsys.readouterr().out
     for part in ("geometric of scale", "epsilon 2, once", "apart by sex, 3 groups", "12 counts"):
         assert part in told, part
+
+
+def test_an_evaluation_that_gives_a_peer_another_key_cannot_be_approved(unprotected: World) -> None:
+    federated, run = unprotected
+    true = proposed(run).proposal()
+    west = true.parties["west"]
+    lied = replace(true, parties={**true.parties, "north": west, "west": true.parties["north"]})
+    body = np.frombuffer(lied.to_bytes(), np.uint8)
+    ruled = said(federated, "east", Proposal(run.id, body, lied.signed(federated.server.key())))
+    assert isinstance(ruled, Considered)
+    assert ruled.ruling is Ruling.DECLINED
+    refused = entries(federated.hospitals["east"].site, "east", "release.refused")
+    assert refused[-1]["reason"] == "parties: other keys than those of the run"
 
 
 def test_a_rehearsal_counts_made_up_rows(unprotected: World) -> None:
