@@ -19,6 +19,7 @@ from fedkd.audit.officer import verifier_of
 from fedkd.deploy.bundles import pinned
 from fedkd.deploy.decisions import Decision, decide, decided
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal, read_any
+from fedkd.deploy.flooding import Daily
 from fedkd.deploy.hospital import Hospital, append_private, private_folder, write_private
 from fedkd.deploy.policy import Guard, Policy
 from fedkd.deploy.proposals import RunProposal
@@ -48,7 +49,6 @@ from fedkd.wire import (
 MOST_PROPOSALS: Final = 100
 MOST_UNASKED: Final = 300
 """Letters within a day, about runs that nobody here agreed to, of which something is kept."""
-DAY_SECONDS: Final = 86_400.0
 _LOG = logging.getLogger("fedkd.service")
 BY_POLICY: Final = "policy in site.yaml"
 """Who decides where a person's word is not asked for."""
@@ -193,21 +193,6 @@ def agreed_settings(
     return agreed, proposal.asked["seed"]
 
 
-class _Daily:
-    """How often something happened since a day began, which lasts 24 hours."""
-
-    def __init__(self, most: int, clock: Callable[[], float]) -> None:
-        self.most, self._clock = most, clock
-        self._since, self._count = clock(), 0
-
-    def counted(self) -> int:
-        """The count with one more."""
-        if not 0 <= self._clock() - self._since < DAY_SECONDS:
-            self._since, self._count = self._clock(), 0
-        self._count += 1
-        return self._count
-
-
 class Desk:
     """Where every letter to a hospital ends up: an answer, a ruling, or a refusal goes back."""
 
@@ -221,7 +206,7 @@ class Desk:
         self.hospital = Hospital(hospital)
         self._shelf = Shelf(self.hospital)
         self._build, self._clock = build, clock
-        self._unasked = _Daily(most, clock)
+        self._unasked = Daily(most, clock)
 
     def handle(self, letter: bytes) -> bytes:
         """What leaves in reply to `letter`; never raises, never an exception's text."""

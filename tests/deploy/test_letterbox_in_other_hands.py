@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from fedkd.cli.app import run as fedkd
+from fedkd.deploy.bundles import allow
 from fedkd.deploy.consent import Desk
 from fedkd.deploy.hospital import Hospital, write_private
-from fedkd.deploy.letterbox import allow
 from fedkd.deploy.preparing import Whose, prepare_letterbox
 from fedkd.deploy.starting import programs, reached
 from fedkd.deploy.supervising import Program, Supervisor, state_of, supervisor_of
