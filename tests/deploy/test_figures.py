@@ -203,6 +203,11 @@ def test_a_private_hospital_charges_once_and_noises(private: World) -> None:
     again = federated.evaluated(proposed(run, epsilon=3.0, group="sex"))
     assert again["sites"] == told["sites"]  # the same paper and question: the same counts, free
     assert {site: spent(federated, site) for site in SITES} == after
+    with_them = [word for site in SITES for word in ("--with", handed_over(federated, run, site))]
+    assert main(["report", "build", str(run.folder), *with_them]) == 0
+    assert main(["report", "verify", str(run.folder / "report")]) == 0
+    evidence = json.loads((run.folder / "report" / "evidence.json").read_text())
+    assert any("sex f, on" in one["text"] for one in evidence["statements"])
 
 
 def test_nobody_is_asked_before_a_person_said_yes(private: World) -> None:
