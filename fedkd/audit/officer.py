@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from fedkd.audit.locking import read_secret, secret_form
+from fedkd.audit.locking import read_secret
 from fedkd.audit.passphrase import PASSPHRASE_FILE, expect_ones_own, read_passphrase
 from fedkd.audit.verify import (
     SEED_BYTES,
@@ -53,16 +53,15 @@ def new_key(path: Path, name: str, passphrase: bytes | None = None) -> SigningKe
 
     With a `passphrase` the file holds it encrypted: PKCS #8 (RFC 5958), as cryptography's
     `BestAvailableEncryption` makes it. `BadInput` where there is a file already: a key that was
-    written over can sign nothing more.
+    written over can sign nothing more. It is its person's also in a folder that is locked.
     """
     key = fresh_key(name)
     text = key.secret_text() + "\n" if passphrase is None else _locked(key, passphrase)
-    form = secret_form(path, text.encode())
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(form)
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.link(fresh, path)

@@ -136,6 +136,7 @@ def start(
     from fedkd.deploy.preparing import AUTHORITY, prepare_letterbox, whose
     from fedkd.deploy.starting import HALVES, LETTERBOX, SERVICE, letterbox_settings
     from fedkd.deploy.starting import detach as in_background
+    from fedkd.deploy.supervising import expect_alone
 
     if only is not None and only not in HALVES:
         raise BadInput(f"--only {only}", f"one of {', '.join(HALVES)}")
@@ -157,6 +158,7 @@ def start(
     else:
         hospital.invited()
         _expect_may_start(hospital)
+        expect_alone(where(hospital, halves))
         hospital.expect_private(who.group)
         opened = opened_hospital(hospital)
         node_key = None if opened is None else readable_path(hospital.node_key)

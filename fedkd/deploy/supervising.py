@@ -244,6 +244,20 @@ def _is_of(pid: int, user: int) -> bool:
     return Path(f"/proc/{pid}").stat().st_uid == user
 
 
+def expect_alone(folder: Path) -> None:
+    """`BadInput` where a supervisor runs in `folder`, whose settings are not to change under it."""
+    if supervisor_of(folder) is not None:
+        raise _already(folder)
+
+
+def _already(folder: Path) -> BadInput:
+    return BadInput(
+        f"{folder}, which is running already",
+        "one start at a time",
+        "fedkd site stop HOSPITAL, or fedkd site status HOSPITAL",
+    )
+
+
 def state_of(folder: Path) -> dict[str, Any]:
     """What the supervisor last wrote of its processes, by name; empty where it never ran."""
     try:
@@ -291,11 +305,7 @@ class _locked:  # noqa: N801  # reads as `with _locked(folder)`
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise BadInput(
-                f"{self._path.parent}, which is running already",
-                "one start at a time",
-                "fedkd site stop HOSPITAL, or fedkd site status HOSPITAL",
-            ) from None
+            raise _already(self._path.parent) from None
         self._file.seek(0)
         self._file.truncate()
         self._file.write(f"{os.getpid()}\n")

@@ -22,6 +22,8 @@ from fedkd.audit.locking import (
     unlock,
     write_secret,
 )
+from fedkd.audit.officer import new_key as new_persons_key
+from fedkd.audit.officer import read_key as read_persons_key
 from fedkd.audit.passphrase import CREDENTIAL, CREDENTIALS, PASSPHRASE_FILE, read_passphrase
 from fedkd.audit.sealing import DoesNotOpen, Wrapped, new_key, seal, unseal
 from fedkd.audit.verify import Malformed
@@ -120,6 +122,14 @@ def test_new_keys_are_sealed_at_once(folder: Path) -> None:
     with pytest.raises(BadInput, match="no passphrase"):
         make_keys(folder / "other", "other")
     assert not list((folder / "other" / "keys").iterdir()), "and none is left plain without one"
+
+
+def test_a_persons_key_is_not_the_folders(folder: Path, tmp_path: Path) -> None:
+    """It is taken elsewhere, and has a passphrase of its own."""
+    lock(folder, files(folder), SAID)
+    made = new_persons_key(folder / "ada.key", "Ada Example")
+    (folder / "ada.key").rename(tmp_path / "ada.key")
+    assert read_persons_key(tmp_path / "ada.key") == made
 
 
 def test_every_changed_byte_is_found(folder: Path) -> None:

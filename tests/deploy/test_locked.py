@@ -361,7 +361,9 @@ def hospital(tmp_path: Path) -> Iterator[Hospital]:
 
 
 @pytest.mark.deploy
-def test_a_locked_hospital_answers_and_comes_back(hospital: Hospital, passphrase: Path) -> None:
+def test_a_locked_hospital_answers_and_comes_back(
+    hospital: Hospital, passphrase: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told("site", "lock", hospital.folder, "--passphrase-file", passphrase)
     take_passphrase_from(passphrase)
     secrets = secrets_of(keys_of_hospital(hospital))
@@ -374,6 +376,12 @@ def test_a_locked_hospital_answers_and_comes_back(hospital: Hospital, passphrase
         around = environment_of(pid) + Path(f"/proc/{pid}/cmdline").read_text()
         assert SAID not in around
         assert PASSPHRASE_FILE not in around
+    told_so = (hospital.letterbox / "letterbox.json").read_bytes()
+    monkeypatch.setenv(RUNTIME, str(passphrase.parent))  # as typed in a shell beside the unit
+    again = fedkd("site", "start", hospital.folder, "--passphrase-file", passphrase)
+    assert "running already" in again.stderr
+    assert (hospital.letterbox / "letterbox.json").read_bytes() == told_so
+    monkeypatch.delenv(RUNTIME)
     running = fedkd("site", "lock", hospital.folder, "--passphrase-file", passphrase)
     assert "running processes" in running.stderr
 
