@@ -1,7 +1,7 @@
 """One run of a deployed federation: as a simulation's, with hospitals that are elsewhere."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +19,7 @@ from fedkd.deploy.remedies import with_remedy
 from fedkd.deploy.roster import ADMITTED, Member, read_roster
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.federation.dealing import Cut, cut_own
-from fedkd.federation.durable import write_json
+from fedkd.federation.durable import write_bytes, write_json
 from fedkd.federation.observer import Outsider
 from fedkd.federation.rounds import NoQuorum, share_of
 from fedkd.knowledge import BadInput
@@ -79,9 +79,23 @@ class DeployedRun(Run):
         return self.proposal().sites
 
     def proposal(self) -> RunProposal:
-        """What was proposed, its signature checked again."""
+        """What was proposed, its signature checked again: by a key that this coordinator had."""
         body, signature = self.paper()
-        return RunProposal.read(body, signature, ServerFolder(self.coordinator).vkey())
+        now, *before = ServerFolder(self.coordinator).vkeys()
+        for key in before:
+            with suppress(BadInput):
+                return RunProposal.read(body, signature, key)
+        return RunProposal.read(body, signature, now)
+
+    def sign_again(self) -> None:
+        """Has the key of now sign what one before it signed: hospitals know that one no longer."""
+        body, signature = self.paper()
+        server = ServerFolder(self.coordinator)
+        try:
+            RunProposal.read(body, signature, server.vkey())
+        except BadInput:
+            signed = self.proposal().signed(server.key()).encode()
+            write_bytes(self.folder / "proposal.sig", signed)
 
     def paper(self) -> tuple[bytes, str]:
         """The proposal's exact bytes, and the federation's signature."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,7 +123,7 @@ def propose_evaluation(
     members = _asked(run, {member.site: member for member in admitted(run.coordinator)}, sites)
     proposal = proposal_of(run, question, grouping, members)
     made = ProposedEvaluation(run, question.key.removeprefix("sha256:")[:16])
-    if (made.folder / "proposal.json").exists():
+    with suppress(BadInput):  # none yet, or one that a key signed which was followed by another
         before = made.proposal()
         same = replace(proposal, expires=before.expires).digest == before.digest
         if same and datetime.now(UTC) < before.expiry():

@@ -98,6 +98,7 @@ def _resumed(
             "install that version again, or propose a new run",
         )
     made.wait_s = wait_s
+    made.sign_again()
     made.keep(founded=True)
     say(f"fedkd: going on with {folder}")
     return made

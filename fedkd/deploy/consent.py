@@ -89,9 +89,15 @@ class Shelf:
         return proposal
 
     def keep(self, proposal: AnyProposal, signature: str) -> None:
-        """Keeps a paper that was checked; the oldest one goes where there are too many."""
+        """Keeps a paper that was checked; the oldest one goes where there are too many.
+
+        One that is here and came signed anew, by the federation's next key, is known by that.
+        """
         path = self.path(proposal.digest)
+        beside = path.with_suffix(".sig")
         if path.exists():
+            if not beside.exists() or beside.read_bytes() != signature.encode():
+                write_private(beside, signature.encode())
             return
         private_folder(path.parent)
         here = self._oldest_first()
@@ -105,7 +111,7 @@ class Shelf:
                 )
             old.unlink(missing_ok=True)
             old.with_suffix(".sig").unlink(missing_ok=True)
-        write_private(path.with_suffix(".sig"), signature.encode())
+        write_private(beside, signature.encode())
         write_private(path, proposal.to_bytes())
 
     def all(self) -> list[AnyProposal]:
@@ -295,7 +301,10 @@ class Desk:
                 decision = decided(log, run)
             if decision is None or decision.ruling is not ruling:
                 continue
-            proposal = self._shelf.read(decision.proposal)
+            try:
+                proposal = self._shelf.read(decision.proposal)
+            except BadInput:  # a key signed it that the federation has no longer
+                continue
             if proposal.run == run and proposal.rehearsal is (ruling is Ruling.REHEARSING):
                 return site, proposal
         return None

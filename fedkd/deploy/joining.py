@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedkd import __version__
 from fedkd.audit import Peer, make_keys
 from fedkd.audit.keys import log_key, witness_keys
-from fedkd.audit.locking import read_secret, write_secret
+from fedkd.audit.locking import expect_opened, read_secret, write_secret
 from fedkd.deploy.hospital import Hospital, private_folder, write_private
 from fedkd.deploy.invitations import MOST_BYTES, Enrolment, Invitation
 from fedkd.knowledge import BadInput
@@ -38,6 +38,7 @@ def join(paper: Path, folder: Path) -> Joined:
     _expect_software(invitation)
     hospital = Hospital(folder.expanduser().resolve())
     before = _before(hospital, invitation)
+    expect_opened(hospital.folder)  # before anything changes: keys are made and used below
     for each in (hospital.folder, hospital.keys, hospital.proposals, hospital.run):
         private_folder(each)
     if before is not None and before.token != invitation.token:

@@ -108,7 +108,10 @@ def readable_path(key: Path) -> Path:
 def plain_forms(root: Path, keys: Sequence[Path]) -> dict[str, bytes]:
     """These keys of a locked folder, opened, under their names in memory."""
     locked = locked_folder(root)
-    return {} if locked is None else {plain_name(locked, key): read_secret(key) for key in keys}
+    if locked is None:
+        return {}
+    inside = (key for key in keys if locked_folder(key) == locked)  # a run may lie elsewhere
+    return {plain_name(locked, key): read_secret(key) for key in inside}
 
 
 def lay_anew(root: Path, keys: Sequence[Path]) -> list[Path]:

@@ -1,5 +1,6 @@
 """Makes and reads a coordinator's folder: its configuration, its keys, who may look into it."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from fedkd.audit.verify import SigningKey, VerifierKey
 from fedkd.data.typed_by_hand import mapping_of, read_yaml, text, yaml_of
 from fedkd.deploy.authority import make_authority, make_leaf
 from fedkd.deploy.federation_file import FederationFile, federation_yaml
-from fedkd.deploy.invitations import FEDERATION, address, federation_name
+from fedkd.deploy.invitations import FEDERATION, Succession, address, federation_name
 from fedkd.deploy.locked import readable_path
 from fedkd.deploy.proxy import nginx_conf, write_conf
 from fedkd.federation.durable import write_bytes, write_json
@@ -131,6 +132,17 @@ class ServerFolder:
         """Its public half."""
         return verifier_of(str(self.keys / "federation.vkey"))
 
+    def vkeys(self) -> tuple[VerifierKey, ...]:
+        """That one, and those before it that signed who follows them, newest first."""
+        found, name = [self.vkey()], self.settings().name
+        papers = [it.read_bytes() for it in (self.folder / "invitations").glob("succession-*.json")]
+        for _ in papers:
+            old = next((key for it in papers if (key := _followed(it, found[-1], name))), None)
+            if old is None:
+                break
+            found.append(old)
+        return tuple(found)
+
     def federation(self) -> tuple[FederationFile, bytes, bytes]:
         """What federation.yaml says, its exact bytes, and their signature, which is checked."""
         path = self.folder / "federation.yaml"
@@ -221,6 +233,18 @@ def sign_federation(server: ServerFolder, key: SigningKey, described: bytes) -> 
     path = server.folder / "federation.yaml"
     write_bytes(path, described)
     write_bytes(path.with_name(f"{path.name}.sig"), sign_paper(key, FEDERATION, described))
+
+
+def _followed(paper: bytes, key: VerifierKey, federation: str) -> VerifierKey | None:
+    """The key that `key` followed by this paper; None where it says nothing of that."""
+    try:
+        told = json.loads(paper)
+        if told["new_vkey"] != key.text():
+            return None
+        Succession.parse(paper, told["old_vkey"], federation)
+        return verifier_of(told["old_vkey"])
+    except (BadInput, ValueError, KeyError, TypeError):
+        return None
 
 
 def _make_private(folder: Path) -> None:
