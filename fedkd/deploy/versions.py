@@ -9,10 +9,10 @@ from fedkd import __version__
 from fedkd.audit import Entry, Log
 from fedkd.audit.officer import verifier_of
 from fedkd.deploy.bundles import digits_of, pinned
+from fedkd.deploy.evaluation_proposals import KIND, read_any
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.lines import utc
 from fedkd.deploy.machine_check import software_verdict
-from fedkd.deploy.proposals import RunProposal
 from fedkd.deploy.socket import Told
 from fedkd.knowledge import BadInput
 from fedkd.wire import PROTOCOL, Reason
@@ -25,12 +25,17 @@ _WORKED: Final = ("release.outputs", "config.fixed")
 
 @dataclass(frozen=True, slots=True)
 class Coordinator:
-    """What the coordinator runs, by its newest signed paper here, of the run `run` or none."""
+    """What the coordinator runs, by its newest signed paper here, if there is one.
+
+    That is the paper `proposal`, of the `kind` run or evaluation, about the run `run`.
+    """
 
     software: str
     bundle: str
     run: str | None
     at: str | None
+    proposal: str | None = None
+    kind: str | None = None
 
 
 def coordinator_of(hospital: Hospital) -> Coordinator:
@@ -41,12 +46,14 @@ def coordinator_of(hospital: Hospital) -> Coordinator:
     for when, path in sorted(came, reverse=True):
         try:
             signature = path.with_suffix(".sig").read_text(encoding="utf-8")
-            proposal = RunProposal.read(path.read_bytes(), signature, key)
+            proposal = read_any(path.read_bytes(), signature, key)
         except (BadInput, OSError, UnicodeDecodeError):
             continue
         software = proposal.software.removeprefix("fedkd ")
         at = utc(datetime.fromtimestamp(when, UTC))
-        return Coordinator(software, proposal.bundle, proposal.run, at)
+        return Coordinator(
+            software, proposal.bundle, proposal.run, at, proposal.digest, proposal.KIND
+        )
     return Coordinator(told["software"], told["bundle"], None, None)
 
 
@@ -73,10 +80,12 @@ def advice(hospital: Hospital, versions: dict[str, Any]) -> Iterator[str]:
         yield f"{verdict.found}: {verdict.fix}"
     if there["bundle"] not in versions["bundles"]:
         known = " or ".join(digits_of(each) for each in versions["bundles"])
+        named = str(there["proposal"]).removeprefix("sha256:")[:12]
+        model = " --model FILE" if there["kind"] == KIND else ""
         yield (
             f"the coordinator proposes with the bundle {digits_of(there['bundle'])} "
             f"(fedkd {there['software']}), here {known} is allowed: have the coordinator read the "
-            f"digits to you, then: fedkd site approve {folder} {there['run']} --bundle DIGITS"
+            f"digits to you, then: fedkd site approve {folder} {named}{model} --bundle DIGITS"
         )
     if versions["running"] not in (None, __version__):
         yield (

@@ -31,6 +31,7 @@ from fedkd.deploy.proposals import KIND
 from fedkd.deploy.service import Service, expect_readable, remember
 from fedkd.deploy.socket import listening
 from fedkd.deploy.standing import standing
+from fedkd.deploy.versions import advice, versions_of
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.flower import bundle as bundles
 from fedkd.knowledge import OtherFormat
@@ -49,6 +50,9 @@ from fedkd.wire import (
 )
 from fedkd.wire import Message as Said
 from tests.deploy.federated import Federated, FederatedGrid, approve, taken_in
+from tests.deploy.test_figures import made as figures_allowed
+from tests.deploy.test_figures import proposed as evaluation_of
+from tests.deploy.test_figures import trained
 
 NEXT = "0.2.0"
 TOMORROW = pack({"v": 2, "kind": "question_of_tomorrow", "run": "run-1"}, {})
@@ -174,6 +178,26 @@ def test_a_new_bundles_proposal_is_shown_and_nothing_else_passes_until_a_person_
     assert versions["bundles"] == [bundles.bundle_digest(), new]
     assert versions["coordinator"]["software"] == NEXT
     assert "letterbox: bundle" in refusals(east)
+
+
+def test_a_new_bundle_that_comes_with_an_evaluation_is_told_of(tmp_path: Path) -> None:
+    federated = figures_allowed(tmp_path / "all")
+    run, east = trained(federated), federated.hospitals["east"]
+    with updated():
+        evaluation = evaluation_of(run)
+    taken_in(federated, evaluation)
+    prepare_letterbox(east, Whose())
+    found, paper = versions_of(east, None), evaluation.proposal()
+    assert found["coordinator"]["software"] == NEXT
+    assert found["coordinator"]["run"] == run.id
+    (_, bundle) = advice(east, found)
+    assert digits_of(paper.bundle) in bundle
+    named = paper.digest.removeprefix("sha256:")[:12]
+    assert f"fedkd site approve {east.folder} {named} --model FILE --bundle DIGITS" in bundle
+    model = str(run.folder / "student.safetensors")
+    words = ["site", "approve", str(east.folder), named, "--model", model, "--yes", "--by", "Ada"]
+    assert command([*words, "--bundle", digits_of(paper.bundle)]) == 0
+    assert paper.bundle in versions_of(east, None)["bundles"]
 
 
 def test_sites_that_are_one_minor_version_behind_answer_a_whole_run(federated: Federated) -> None:
