@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives import serialization
 from fedkd.audit import Log, locking
 from fedkd.audit.keys import log_key
 from fedkd.audit.locking import LOCK, is_sealed, read_secret, take_passphrase_from
+from fedkd.audit.officer import fingerprint
 from fedkd.audit.passphrase import PASSPHRASE_FILE
 from fedkd.audit.verify import Malformed, SigningKey
 from fedkd.cli.app import run as fedkd_in_process
 from fedkd.deploy import superlink
 from fedkd.deploy.authority import read_key
-from fedkd.deploy.coordinator import invite, rotate_certificate, rotate_key
+from fedkd.deploy.coordinator import invite, revoke, rotate_certificate, rotate_key
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.joining import join, node_key_of
 from fedkd.deploy.keeping import Secret
@@ -238,6 +239,52 @@ def opened_by(hospital: Hospital, passphrase: Path) -> bytes:
     key = locking.open_folder(hospital.folder).key
     take_passphrase_from(hospital.folder / "none")
     return key
+
+
+def test_a_run_that_lies_elsewhere_from_before_goes_on(
+    federated: Federated, passphrase: Path
+) -> None:
+    """Its keys were never sealed, and are left where they are."""
+    server = federated.server
+    run = federated.proposed(f"out={server.folder.parent}/elsewhere", rehearsal=True)
+    here_told("server", "lock", server.folder, "--passphrase-file", passphrase)
+    take_passphrase_from(passphrase)
+    place = place_in_memory(server.folder)
+    assert place is not None
+    with (
+        laid_out(place, {}),
+        lent(server.folder, sorted((run.folder / "server/keys").glob("*.key"))),
+    ):
+        assert not list(place.folder.iterdir())
+    assert log_key(run.folder / "server")
+
+
+def test_a_locked_hospital_that_joins_anew_loses_no_key_where_nobody_opens_it(
+    federated: Federated, passphrase: Path
+) -> None:
+    hospital = federated.hospitals["north"]
+    here_told("site", "lock", hospital.folder, "--passphrase-file", passphrase)
+    before = {path: path.read_bytes() for path in keys_of_hospital(hospital)}
+    revoke(federated.server, "north")
+    _, paper = invite(federated.server, "north")
+    words = ("site", "join", paper, "--dir", hospital.folder)
+    assert "no passphrase" in here(*words).stderr
+    assert {path: path.read_bytes() for path in keys_of_hospital(hospital)} == before
+    assert here(*words, "--passphrase-file", passphrase).returncode == 0
+    assert hospital.node_key.read_bytes() != before[hospital.node_key]
+    assert all(map(is_sealed, keys_of_hospital(hospital)))
+
+
+def test_a_locked_hospital_trusts_the_federations_next_key(
+    federated: Federated, passphrase: Path
+) -> None:
+    hospital, paper = federated.hospitals["north"], rotate_key(federated.server)
+    here_told("site", "lock", hospital.folder, "--passphrase-file", passphrase)
+    digits = fingerprint(federated.server.vkey())
+    words = ("site", "trust", hospital.folder, paper, "--by", "Ada", "--fingerprint", digits)
+    assert "no passphrase" in here(*words).stderr
+    assert here(*words, "--passphrase-file", passphrase).returncode == 0
+    assert hospital.invited()["federation_vkey"] == federated.server.vkey().text()
 
 
 def test_a_folder_that_was_half_locked_starts_nothing(
