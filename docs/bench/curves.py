@@ -1,7 +1,11 @@
 """Makes fedkd/privacy/curves.json, which `fedkd privacy plan` reads, of privacy.json."""
 
+import inspect
 import json
 from pathlib import Path
+
+from fedkd.cli.bench.privacy import CELLS
+from fedkd.privacy.mechanisms.dp_training import dp_training
 
 HERE = Path(__file__).parent
 KEPT = HERE.parents[1] / "fedkd" / "privacy" / "curves.json"
@@ -17,7 +21,7 @@ def curves(kept: dict) -> dict:
     """The curves, by the name that `--like` takes."""
     cells = kept["results"]["utility"]
     return {
-        "version": 1,
+        "version": 2,
         "commit": kept["commit"],
         "command": kept["command"],
         "curves": {name: _curve(title, cells[title]) for name, title in NAMES.items()},
@@ -32,6 +36,7 @@ def _curve(title: str, cell: dict) -> dict:
         "models": cell["model"],
         "patients": list(cell["patients"].values()),
         "seeds": cell["seeds"],
+        **_training(title),
         "points": [
             {
                 "epsilon": None if epsilon == "none" else float(epsilon),
@@ -40,6 +45,20 @@ def _curve(title: str, cell: dict) -> dict:
             }
             for epsilon, spread in cell["by_epsilon"].items()
         ],
+    }
+
+
+def _training(title: str) -> dict:
+    """The steps of a private model, and who is in one: what the bench sets, else the default."""
+    (set_here,) = [
+        dict(it.split("=", 1) for it in one.private) for one in CELLS if one.name == title
+    ]
+    default = inspect.signature(dp_training).parameters
+    return {
+        "steps": int(set_here.get("mechanism.steps", default["steps"].default)),
+        "sampling_rate": float(
+            set_here.get("mechanism.sampling_rate", default["sampling_rate"].default)
+        ),
     }
 
 

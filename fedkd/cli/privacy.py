@@ -82,7 +82,9 @@ def plan(
         "relation": "replace_special",
         "accuracy": None
         if like is None
-        else curve_of(like).expectation(epsilon, patients, classes),
+        else curve_of(like).expectation(
+            epsilon, patients, classes, told["steps"], told["sampling_rate"]
+        ),
         "risk": in_words(epsilon, delta, told["filter"]),
     }
     if as_json:

@@ -25,6 +25,10 @@ LEGEND = (
     "paid, free: charges that cost something, and answers that cost nothing more. refused: how "
     "often the ledger said no.",
 )
+NONE = (
+    "No budget was opened here yet: nothing was paid, and nothing is answered before there is one.",
+    "fedkd privacy budget new DIR makes a paper, for the data protection officer to sign.",
+)
 OPEN = "NOT PRIVATE: an open budget bounds nothing that its answers tell about a patient."
 
 
@@ -97,6 +101,8 @@ def status(path: Path, *, as_json: bool) -> int:
 
 
 def _lines(accounts: Sequence[Account]) -> list[str]:
+    if not accounts:
+        return list(NONE)
     bounded = [account for account in accounts if account.ledger.epsilon is not None]
     lines = []
     if bounded:

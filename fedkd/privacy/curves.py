@@ -11,10 +11,10 @@ from typing import Any
 
 from fedkd.knowledge import BadInput
 
-VERSION = 1
+VERSION = 2
 """Of the file's form; each curve in it also says the commit and the command that made it."""
 LIKE = 2.0
-"""Patients a site that are fewer or more than measured by more than this factor are not alike."""
+"""Fewer or more patients a site, or steps, than measured, by more than this factor: not alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Point:
 class Curve:
     """One federation's utility against epsilon.
 
-    `patients` are those of each site: a tenth of them was kept for validation.
+    `patients` are those of each site: a tenth of them was kept for validation. Each private model
+    took `steps`, each on a `sampling_rate` of the patients.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Curve:
     models: tuple[str, ...]
     patients: tuple[int, ...]
     seeds: tuple[int, ...]
+    steps: int
+    sampling_rate: float
     points: tuple[Point, ...]
     commit: str
     command: str
@@ -66,22 +69,34 @@ class Curve:
         above = [it for it in known if it.epsilon is None or it.epsilon > epsilon]
         return (*below[-1:], *above[:1])
 
-    def unlike(self, patients: int, classes: int | None) -> str | None:
-        """Why such a site is not like those that were measured, or None."""
+    def unlike(
+        self, patients: int, classes: int | None, steps: int, sampling_rate: float
+    ) -> str | None:
+        """Why such a site, or such a training, is not like what was measured, or None."""
         if classes is not None and classes != self.classes:
             return f"it was measured with {self.classes} classes, not {classes}"
         if not self.typical / LIKE <= patients <= self.typical * LIKE:
             return f"it was measured with about {self.typical:.0f} patients a site, not {patients}"
+        alike = self.steps / LIKE <= steps <= self.steps * LIKE
+        if not alike or not math.isclose(sampling_rate, self.sampling_rate):
+            return (
+                f"it was measured in {_training(self.steps, self.sampling_rate)} (--steps "
+                f"{self.steps} --rate {self.sampling_rate:g}), not in "
+                f"{_training(steps, sampling_rate)}"
+            )
         return None
 
-    def expectation(self, epsilon: float, patients: int, classes: int | None) -> dict[str, Any]:
+    def expectation(
+        self, epsilon: float, patients: int, classes: int | None, steps: int, sampling_rate: float
+    ) -> dict[str, Any]:
         """Plain values: what was measured around `epsilon`, or why nothing is known."""
         told: dict[str, Any] = {
             "like": self.name, "measured_on": self.title, "measure": self.measure,
             "models": list(self.models), "patients": list(self.patients),
-            "seeds": list(self.seeds), "commit": self.commit, "command": self.command,
+            "seeds": list(self.seeds), "steps": self.steps, "sampling_rate": self.sampling_rate,
+            "commit": self.commit, "command": self.command,
         }  # fmt: skip
-        why = self.unlike(patients, classes)
+        why = self.unlike(patients, classes, steps, sampling_rate)
         around = () if why else self.around(epsilon)
         if not why and (not around or around[0].epsilon is None or around[0].epsilon > epsilon):
             why, around = f"nothing was measured at so small an epsilon as {epsilon:.4g}", ()
@@ -129,5 +144,11 @@ def _curve(name: str, kept: Mapping[str, Any], body: Mapping[str, Any]) -> Curve
     return Curve(
         name=name, title=body["title"], measure=body["measure"], classes=body["classes"],
         models=tuple(body["models"]), patients=tuple(body["patients"]),
-        seeds=tuple(body["seeds"]), points=points, commit=kept["commit"], command=kept["command"],
+        seeds=tuple(body["seeds"]), steps=body["steps"], sampling_rate=body["sampling_rate"],
+        points=points, commit=kept["commit"], command=kept["command"],
     )  # fmt: skip
+
+
+def _training(steps: int, sampling_rate: float) -> str:
+    whom = "all patients" if sampling_rate == 1 else f"{sampling_rate:g} of the patients"
+    return f"{steps} steps on {whom}"

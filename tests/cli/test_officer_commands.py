@@ -104,6 +104,15 @@ def test_a_site_without_a_paper_says_how_to_get_one(
     assert as_json(["privacy", "budget", "show", str(site)], capsys)["papers"] == []
 
 
+def test_the_status_of_a_site_without_a_budget_says_so(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = told(["privacy", "status", str(site)], capsys)
+    assert "No budget was opened here yet" in said
+    assert "fedkd privacy budget new" in said
+    assert as_json(["privacy", "status", str(site)], capsys) == []
+
+
 def test_patients_are_taken_out_by_words_and_by_a_file(
     site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

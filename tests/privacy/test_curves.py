@@ -14,8 +14,9 @@ POINTS = (
     Point(1.0, 0.8, 0.03), Point(2.0, 0.84, 0.02), Point(4.0, 0.86, None), Point(None, 0.9, 0.01),
 )  # fmt: skip
 CURVE = Curve(
-    "wards", "Four wards", "auroc", 2, ("logistic",), (100, 200, 300), (3, 4), POINTS, "abc", "make"
-)
+    "wards", "Four wards", "auroc", 2, ("logistic",), (100, 200, 300), (3, 4), 100, 1.0,
+    POINTS, "abc", "make",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ CURVE = Curve(
 def test_the_points_next_to_an_epsilon_are_given_and_none_between(
     epsilon: float, means: list[float]
 ) -> None:
-    told = CURVE.expectation(epsilon, 200, 2)
+    told = CURVE.expectation(epsilon, 200, 2, 100, 1.0)
     assert told["unknown"] is None
     assert [point["mean"] for point in told["points"]] == means
 
@@ -45,22 +46,29 @@ def test_the_points_next_to_an_epsilon_are_given_and_none_between(
 def test_what_was_not_measured_is_unknown(
     epsilon: float, patients: int, classes: int, why: str
 ) -> None:
-    told = CURVE.expectation(epsilon, patients, classes)
+    told = CURVE.expectation(epsilon, patients, classes, 100, 1.0)
     assert told["points"] == []
     assert why in told["unknown"]
     (line,) = in_words(told)
     assert line.startswith("unknown")
 
 
+@pytest.mark.parametrize(("steps", "rate"), [(49, 1.0), (201, 1.0), (100, 0.5), (100, 0.1)])
+def test_another_training_than_the_measured_one_is_unknown(steps: int, rate: float) -> None:
+    told = CURVE.expectation(1.0, 200, 2, steps, rate)
+    assert told["points"] == []
+    assert "100 steps on all patients (--steps 100 --rate 1), not in" in told["unknown"]
+
+
 def test_it_is_said_where_it_was_measured_and_that_it_is_no_promise() -> None:
-    told = CURVE.expectation(1.5, 200, None)
+    told = CURVE.expectation(1.5, 200, None, 50, 1.0)
     first, second = in_words(told)
     assert "0.800 ± 0.030 at epsilon 1 and 0.840 ± 0.020 at epsilon 2" in first
     assert "Four wards" in first
     assert "2 seeds" in first
     assert "not a promise" in first
     assert "abc" in second
-    last, _ = in_words(CURVE.expectation(9.0, 200, 2))
+    last, _ = in_words(CURVE.expectation(9.0, 200, 2, 200, 1.0))
     assert "0.860 at epsilon 4 and 0.900 ± 0.010 without privacy" in last
 
 
@@ -75,4 +83,7 @@ def test_the_kept_curves_are_those_of_the_bench() -> None:
     assert json.loads(made["KEPT"].read_text()) == made["curves"](kept)
     for name, curve in curves().items():
         assert curve.points[-1].epsilon is None
-        assert curve.expectation(1.0, round(curve.typical), curve.classes)["unknown"] is None, name
+        assert curve.steps == (400 if name == "fashion_mnist_cnn" else 100)
+        training = curve.steps, curve.sampling_rate
+        told = curve.expectation(1.0, round(curve.typical), curve.classes, *training)
+        assert told["unknown"] is None, name

@@ -7,7 +7,7 @@ import pytest
 
 from fedkd.report.building import Built, assembled, evidence_of
 from fedkd.report.verify.drawing import CARD, PAGE, TEXT
-from tests.report_pages.papers import Hospitals
+from tests.report_pages.papers import Hospitals, built
 from tests.report_pages.test_page import HOSTILE, Parsed
 
 NAME = "site-02"
@@ -56,3 +56,36 @@ def test_text_of_its_log_stays_text(nasty: str, tmp_path: Path) -> None:
     tags = Counter(tag for tag, _ in Parsed(paper.files[PAGE]).elements)
     calm = Counter(tag for tag, _ in Parsed(own("calm", tmp_path / "b").files[PAGE]).elements)
     assert tags == calm
+
+
+def taken_out(hospitals: Hospitals) -> None:
+    """Patients of one hospital were taken out, after a model had learnt from them."""
+    body = {
+        "id": f"{NAME}/hearts",
+        "reason": "objection",
+        "patients": ["hmac-sha256:" + 64 * "0"],
+        "from": "all training and counting after this entry",
+        "models_before": ["sha256:" + 64 * "a"],
+        "runs_before": ["run-1"],
+    }
+    hospitals.sites[NAME].append("dataset.withdrawn", body)
+
+
+@pytest.mark.parametrize("whose", ["the hospital's own", "the run's"])
+def test_an_exclusion_names_the_models_that_came_before(whose: str, tmp_path: Path) -> None:
+    """In either paper once, also where nobody released a version."""
+    hospitals = Hospitals()
+    taken_out(hospitals)
+    if whose == "the run's":
+        hospitals.cosign_all()
+        paper = built(hospitals, tmp_path)
+    else:
+        (path,) = hospitals.write(tmp_path).rglob(f"{NAME}.sqlite")
+        paper = assembled({NAME: evidence_of(NAME, path)})
+    for name in (PAGE, TEXT):
+        said = paper.files[name].decode()
+        assert "taken out of all that is learnt" in said, name
+        assert "sha256:" + 64 * "a" in said, name
+        assert "A student cannot forget" in said, name
+    told = [one for one in paper.derived.statements if "cannot forget" in one.text]
+    assert len(told) == 1
