@@ -4,6 +4,7 @@ What it says counts records and names figures of them. It is handed to whoever a
 hospital, and written to no log and no place from which anything leaves.
 """
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,8 +87,9 @@ def check_hospital(folder: Path, part: Part, build: Build) -> Iterator[Verdict]:
 
 
 def _private(hospital: Hospital) -> Verdict:
-    # With a letterbox of its own user, its group may enter run/ and letterbox/.
-    group = hospital.run.stat().st_gid if hospital.run.exists() else None
+    # With a letterbox of its own user, its group may enter the folder, run/ and letterbox/.
+    entered = hospital.folder.stat().st_mode & stat.S_IRWXG
+    group = hospital.run.stat().st_gid if entered and hospital.run.exists() else None
     try:
         hospital.expect_private(group)
     except BadInput as error:

@@ -32,6 +32,7 @@ READY: Final = "ready"
 START_SECONDS: Final = 120.0
 _ENDS: Final = {SUPERLINK: 15.0, PROXY: 5.0, METRICS: 3.0}
 """Seconds that each is given to end by itself."""
+_OF_SUPERLINK: Final = (b"flower-superexec", b"flwr-serverapp")
 _MOST_LOG: Final = 32 << 20
 _LOOK_SECONDS: Final = 0.5
 
@@ -181,6 +182,8 @@ class _Processes:
     def __enter__(self) -> "_Processes":
         for name in (METRICS, PROXY, SUPERLINK):  # of a coordinator that was killed
             _end_stray(self._server, name)
+        for left in _orphans(self._server):
+            _tell(left, signal.SIGKILL)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -309,6 +312,21 @@ def _of_session(leader: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(ProcessLookupError, PermissionError):
             if leader and os.getsid(int(path.name)) == leader:
+                found.append(int(path.name))
+    return found
+
+
+def _orphans(server: ServerFolder) -> list[int]:
+    """What Flower started for a SuperLink of this folder, in sessions of their own.
+
+    What conducts a run outlives a SuperLink that ended early: it would hold the run, and say at
+    last that it failed, while somebody goes on with it.
+    """
+    found, home = [], f"FLWR_HOME={server.folder / 'home'}".encode()
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words, told = ((path / name).read_bytes() for name in ("cmdline", "environ"))
+            if any(it in words for it in _OF_SUPERLINK) and home in told.split(b"\0"):
                 found.append(int(path.name))
     return found
 

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import shutil
+import tempfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -205,6 +208,16 @@ def test_what_is_wrong_is_one_line_with_its_remedy(hospital, write, check, found
     assert verdict.outcome == "problem"
     assert found_ in verdict.found
     assert verdict.fix
+
+
+def test_records_in_a_folder_that_nobody_else_enters_are_as_its_owner_likes(hospital):
+    with tempfile.TemporaryDirectory() as made:  # pytest's own lets nobody in
+        Path(made).chmod(0o755)
+        folder = shutil.copytree(hospital, Path(made, "hospital"))
+        (folder / "ward.csv").chmod(0o644)
+        assert checked(folder)["folder"].outcome == "passed"
+        folder.chmod(0o710)  # as it is opened to a letterbox of its own group
+        assert "letterbox's user may read it" in checked(folder)["folder"].found
 
 
 def test_the_command_prints_verdicts_and_its_code_says_whether_all_passed(hospital, capsys):

@@ -1,8 +1,9 @@
-"""A coordinator killed with its proxy leaves workers that hold the port: the next one ends them."""
+"""What a killed coordinator leaves, its proxy's workers and Flower's, is ended by the next one."""
 
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,25 @@ def test_what_a_killed_coordinator_left_is_ended_by_the_next(tmp_path: Path) -> 
         assert pid_of(server, PROXY) not in (None, master)
     finally:
         stop(server)
+
+
+def conductor(home: Path) -> "subprocess.Popen[bytes]":
+    """Like Flower's process that conducts a run, which waits for a SuperLink that was killed."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(300)", "flwr-serverapp"],
+        env={**os.environ, "FLWR_HOME": str(home)}, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_what_conducted_a_run_for_a_killed_coordinator_is_ended_by_the_next(tmp_path: Path) -> None:
+    server = coordinator(tmp_path)
+    left, elsewhere = conductor(server.folder / "home"), conductor(tmp_path / "home")
+    try:
+        started(server)
+        assert left.wait(10) == -signal.SIGKILL
+        assert elsewhere.poll() is None  # of another coordinator
+    finally:
+        stop(server)
+        for process in (left, elsewhere):
+            process.kill()
+            process.wait()
