@@ -41,8 +41,9 @@ def exclude(
 
     n, which is public, stays as it was: prices and refusals do not change. Where the site knows
     patients an id is the one that its source gave (rows without a patient have none, and stay);
-    else it is a record's number, counted from 1 over training and validation. `BadInput` for an id without a record here, unless absent ones
-    are allowed. The log gets keyed commitments to the ids, and no id.
+    else it is a record's number, counted from 1 over training and validation. `BadInput` for an id
+    without a record here, unless absent ones are allowed. The log gets keyed commitments to the
+    ids, and no id.
     """
     wanted = tuple(dict.fromkeys(one.strip() for one in ids if one.strip()))
     if not wanted:
