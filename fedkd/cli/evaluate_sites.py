@@ -27,6 +27,7 @@ def ask_here(
 
     asked = _asked(run, sites)
     before = _ledgers(run, asked)
+    _expect_group_somewhere(run, asked, question.group)
     _expect_something_left(run, before, question)
     for site in asked:
         kind = str(run.config["student"]["model"])
@@ -60,6 +61,21 @@ def _ledgers(run: "Run", sites: Sequence[str]) -> dict[str, Ledger | None]:
             opened = log.last("budget.opened")
             found[site] = None if opened is None else ledger_of(log, settings.population)
     return found
+
+
+def _expect_group_somewhere(run: "Run", asked: Sequence[str], group: str | None) -> None:
+    """`BadInput` where counts by `group` would be refused at every site that is asked."""
+    for site in asked:
+        settings = SiteFolder(run.sites[site]).settings()
+        # Of a site that is no rehearsal its officer's paper decides, and is read there.
+        if group is None or group in settings.accepts.groups or not settings.rehearsal:
+            return
+    raise BadInput(
+        f"--group {group} in a rehearsal",
+        "a hospital whose officer allows it: no paper is signed for a rehearsal",
+        "take sites.dir=DIR sites.rehearsal=false, and papers with "
+        f"evaluation_groups: [{group}]; or give a set of your own, --data FILE",
+    )
 
 
 def _expect_something_left(

@@ -40,9 +40,10 @@ def exclude(
     """Takes the records of `ids` out of training, validation and counts from now on, durably.
 
     n, which is public, stays as it was: prices and refusals do not change. Where the site knows
-    patients an id is the one that its source gave; else it is a record's number, counted from 1
-    over training and validation. `BadInput` for an id without a record here, unless absent ones
-    are allowed. The log gets keyed commitments to the ids, and no id.
+    patients an id is the one that its source gave (rows without a patient have none, and stay);
+    else it is a record's number, counted from 1 over training and validation. `BadInput` for an id
+    without a record here, unless absent ones are allowed. The log gets keyed commitments to the
+    ids, and no id.
     """
     wanted = tuple(dict.fromkeys(one.strip() for one in ids if one.strip()))
     if not wanted:
@@ -109,8 +110,10 @@ def _whose(site: SiteFolder) -> dict[str, str]:
     if any(part.patients is None for part in parts):
         return {str(number): one for number, one in enumerate(_all(parts), start=1)}
     names = site.patient_names()
-    codes = (one.removeprefix("patient ") for one in _all(parts))
-    return {names.get(code, code): f"patient {code}" for code in codes}
+    codes = {one.removeprefix("patient ") for one in _all(parts)}
+    if names:  # a row without a patient has a code and no id: its code may be somebody's id
+        return {names[code]: f"patient {code}" for code in codes & names.keys()}
+    return {code: f"patient {code}" for code in codes}
 
 
 def _all(parts: Sequence[Records]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedkd.cli.evaluate_sites import ask_here
 from fedkd.cli.run import Run
 from fedkd.distill import save_weights
 from fedkd.federation import evaluating
@@ -349,6 +350,18 @@ def test_groups_are_told_apart_where_the_officer_allows_them_alone(
     assert isinstance(message, Counts)
     assert message.counts.shape == (3, 3, 2)  # f, m, none of these
     assert refused(site, ward, group="age") is Reason.NOT_ACCEPTED, "a numeric column"
+
+
+def test_in_a_rehearsal_the_command_says_what_counts_by_group_need(
+    ward: Run, tmp_path: Path
+) -> None:
+    """No officer signs for a rehearsal: said before anybody is asked, or anything is placed."""
+    site = Path(shutil.copytree(ward.sites["site-01"], tmp_path / "site-01"))
+    place_model(site, model_file(ward, tmp_path), "logistic")
+    question = evaluation(site, ward, group="sex")
+    with pytest.raises(BadInput, match=r"--group sex in a rehearsal.*evaluation_groups: \[sex\]"):
+        ask_here(ward, question, Grouping(ward.dataset().schema, "sex"), None)
+    assert not (ward.sites["site-01"] / "evaluates").exists()
 
 
 def test_a_group_is_what_a_model_sees_of_its_column(ward: Run) -> None:

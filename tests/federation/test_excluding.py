@@ -11,7 +11,7 @@ import pytest
 from fedkd.audit import Log
 from fedkd.cli.run import Run
 from fedkd.federation import excluding
-from fedkd.federation.durable import read_arrays, read_json
+from fedkd.federation.durable import read_arrays, read_json, write_json
 from fedkd.federation.examination import pooled_validation
 from fedkd.federation.excluded import FILE, identities
 from fedkd.federation.excluding import exclude
@@ -99,6 +99,21 @@ def test_all_records_of_a_patient_are_out_and_nobody_elses(named: SiteFolder) ->
     np.testing.assert_array_equal(after.labels, before.labels[kept])
     assert done.rows == int((~kept).sum()) == 2
     assert (done.new, done.before, done.absent) == ((name,), (), ())
+
+
+def test_a_row_without_a_patient_is_never_taken_for_somebody(named: SiteFolder) -> None:
+    """Ids are numbers in many hospitals, and so is the code of a row whose patient is missing."""
+    (first, here), (_, nobody), *_ = names_in(named).items()
+    names: dict[str, str] = read_json(named.folder / "patients.json")
+    del names[str(nobody)]
+    write_json(named.folder / "patients.json", {**names, str(here): str(nobody)})
+    exclude(named, [str(nobody)], "objection")
+    after = named.train().patients
+    assert after is not None
+    assert here not in after
+    assert nobody in after
+    with pytest.raises(BadInput, match="without a record here"):
+        exclude(named, [first], "objection")
 
 
 def test_the_public_number_of_patients_and_the_price_stay(ward: Run, named: SiteFolder) -> None:
