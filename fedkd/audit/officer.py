@@ -112,7 +112,8 @@ def _unlocked(text: str, path: Path, passphrase: bytes | None) -> SigningKey:
         raise BadInput(
             f"{path}, a key with a passphrase, and no passphrase",
             "the file that holds it",
-            f"give --passphrase-file FILE, or set {PASSPHRASE_FILE}=FILE",
+            f"set {PASSPHRASE_FILE}=FILE, or give it: with fedkd keys --passphrase-file FILE, with "
+            "fedkd report --key-passphrase-file FILE",
         )
     head, _, pem = text.partition("\n")
     try:

@@ -162,13 +162,19 @@ def enrol_person(path: Path, *, key: str, role: str) -> int:
 
 
 def declare_field(
-    path: Path, field: str, *, text: str, key: Path | None, signature: Path | None
+    path: Path,
+    field: str,
+    *,
+    text: str,
+    key: Path | None,
+    signature: Path | None,
+    opened_by: Path | None = None,
 ) -> int:
     """Adds one signed statement to the server's log; a detached signature may go with it."""
     if key is None:
         raise BadInput("no key", "your own, made by fedkd keys new", "give --key")
     detached = None if signature is None else read_detached(signature)
-    return _declare(path, {field: text}, key, detached)
+    return _declare(path, {field: text}, key, detached, opened_by=opened_by)
 
 
 def write_to_sign(path: Path, field: str, *, text: str, out: Path) -> int:
@@ -181,13 +187,20 @@ def write_to_sign(path: Path, field: str, *, text: str, out: Path) -> int:
     return DONE
 
 
-def answer(path: Path, filled: Path, *, key: Path) -> int:
+def answer(path: Path, filled: Path, *, key: Path, opened_by: Path | None = None) -> int:
     """Adds a signed statement for each field that was filled in in a form, YAML or Word."""
-    return _declare(path, answers(filled, _run(path).id, catalogue()), key)
+    return _declare(path, answers(filled, _run(path).id, catalogue()), key, opened_by=opened_by)
 
 
-def _declare(path: Path, texts: dict[str, str], key: Path, detached: Detached | None = None) -> int:
-    run, own = _run(path), read_key(key)
+def _declare(
+    path: Path,
+    texts: dict[str, str],
+    key: Path,
+    detached: Detached | None = None,
+    *,
+    opened_by: Path | None,
+) -> int:
+    run, own = _run(path), read_key(key, opened_by)
     with _server_log(run) as log:
         said = declare(log, run.id, own, texts, catalogue(), detached)
     _hand_over(run)

@@ -16,6 +16,15 @@ report = typer.Typer(
     help="The compliance report: built from the logs, checked, completed by persons.",
 )
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+KeyPassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-passphrase-file",
+        metavar="FILE",
+        help="A file that holds your key's passphrase, where it has one.",
+        show_default=False,
+    ),
+]
 Key = Annotated[
     Path, typer.Option("--key", metavar="FILE", help="Your key, made by fedkd keys new.")
 ]
@@ -151,6 +160,7 @@ def report_declare(
             show_default=False,
         ),
     ] = None,
+    key_passphrase_file: KeyPassphraseFile = None,
     passphrase_file: PassphraseFile = None,
     debug: Debug = False,
 ) -> int:
@@ -159,7 +169,9 @@ def report_declare(
 
     if to_sign is not None:
         return write_to_sign(run, field, text=text, out=to_sign)
-    return declare_field(run, field, text=text, key=key, signature=signature)
+    return declare_field(
+        run, field, text=text, key=key, signature=signature, opened_by=key_passphrase_file
+    )
 
 
 @report.command("answers")
@@ -167,12 +179,14 @@ def report_answers(
     run: Run,
     form: Annotated[Path, typer.Argument(metavar="FORM", help="A form that was filled in.")],
     key: Key,
+    key_passphrase_file: KeyPassphraseFile = None,
+    passphrase_file: PassphraseFile = None,
     debug: Debug = False,
 ) -> int:
     """Add the answers of a form, each as a signed statement."""
     from fedkd.cli.report import answer
 
-    return answer(run, form, key=key)
+    return answer(run, form, key=key, opened_by=key_passphrase_file)
 
 
 @report.command("diff")

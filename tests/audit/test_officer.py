@@ -71,7 +71,7 @@ def test_a_key_with_a_passphrase_is_opened_by_it_alone(
     assert "ENCRYPTED PRIVATE KEY" in kept
     assert path.stat().st_mode & 0o777 == 0o600
     assert read_key(path, file) == made
-    with pytest.raises(BadInput, match=f"--passphrase-file FILE, or set {PASSPHRASE_FILE}"):
+    with pytest.raises(BadInput, match=f"set {PASSPHRASE_FILE}=FILE, or give it"):
         read_key(path)
     monkeypatch.setenv(PASSPHRASE_FILE, str(file))
     assert read_key(path) == made

@@ -7,7 +7,7 @@ import pytest
 
 from fedkd.audit.verify import Refuted, TrustPolicy, quorum_table
 from fedkd.audit.verify.auditor import read_small
-from tests.audit_verify.federation import NOW, SITES, Federation, Party
+from tests.audit_verify.federation import NOW, RUN, SITES, Federation, Party
 from tests.audit_verify.verdicts import (
     CANNOT_TELL,
     CONSISTENT,
@@ -164,6 +164,24 @@ def test_a_log_whose_key_was_replaced_under_its_name_is_refuted(
     report = judged(run)
     refuted(report, "site-02", "did not sign")
     refuted(report, "keys", "which signs its log here")
+
+
+@pytest.mark.parametrize("of_the_run", [True, False])
+def test_a_hospital_in_another_run_knows_another_server(of_the_run: bool, tmp_path: Path) -> None:
+    """A server has a key for each run; what was said for the run at hand still has to hold."""
+    federation = Federation()
+    other = Party("server", kind="other").key.verifier().text()
+    site = federation.sites["site-02"]
+    run = RUN if of_the_run else "another-run"
+    site.append("party.enrolled", {"party": "site-02", "run": run, "peers": {"server": {
+        "vkey": other, "witnesses": [],
+    }}})  # fmt: skip
+    federation.cosign_all()
+    report = judged(federation.write(tmp_path / "run"))
+    if of_the_run:
+        refuted(report, "keys", "which signs its log here")
+    else:
+        assert check_of(report, "keys").verdict == CONSISTENT
 
 
 def test_a_quorum_that_no_head_meets_refutes(

@@ -45,6 +45,27 @@ def test_nobody_declares_without_being_enrolled(run: Path, tmp_path: Path, capsy
     assert build(run).derived.answer(FIELD).status == "MISSING"
 
 
+def test_a_key_with_a_passphrase_declares_and_answers(
+    run: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """Its passphrase is the person's, and not that of the folder with the server's keys."""
+    key, secret, form = (tmp_path / name for name in ("ann.key", "secret", "form.yaml"))
+    secret.write_text("a long passphrase\n")
+    secret.chmod(0o600)
+    public = new_key(key, "Ann Example", b"a long passphrase").verifier().text()
+    assert main(["report", "enrol", str(run), "--key", public, "--role", "provider"]) == 0
+    declare = ["report", "declare", str(run), FIELD, "--text", "Sorts.", "--key", str(key)]
+    assert main(declare) == 2
+    assert "--key-passphrase-file" in capsys.readouterr().err
+    opened = ["--key-passphrase-file", str(secret)]
+    assert main([*declare, *opened]) == 0
+    assert main(["report", "questions", str(run), "--form", str(form)]) == 0
+    form.write_text(form.read_text().replace('answer: ""', 'answer: "As read."', 1))
+    assert main(["report", "answers", str(run), str(form), "--key", str(key), *opened]) == 0
+    told = [one.text for one in build(run).derived.statements if one.status == "DECLARED"]
+    assert sorted(told) == ["As read.", "Sorts."]
+
+
 def test_an_enrolled_name_with_another_key(run: Path, tmp_path: Path, capsys: Any) -> None:
     assert declared(run, tmp_path, "Sorts digits.") == 0
     other = tmp_path / "other.key"

@@ -18,6 +18,7 @@ EVALUATED: Final = "evaluation.done"
 WITNESSED: Final = "checkpoint.witnessed"
 ENROLLED: Final = "party.enrolled"
 ERASED: Final = "retention.applied"
+STARTED: Final = "run.started"
 
 Logs: TypeAlias = Mapping[str, CheckedLog]
 """Logs that hold, each under its party's name."""
@@ -307,16 +308,8 @@ def check_keys(logs: Logs) -> int:
                 raise Refuted(
                     what, f"a key that the log of {shown(whose)} does not name", "its own"
                 )
-    newest: dict[tuple[str, str], tuple[Told, Any]] = {}
-    for party, log in logs.items():
-        for entry in told(party, log, ENROLLED):
-            peers = entry.body.get("peers")
-            if "vkey" in entry.body:
-                newest[party, str(entry.body.get("party"))] = (entry, entry.body)
-            for name, peer in peers.items() if isinstance(peers, dict) else ():
-                newest[party, name] = (entry, peer)
     statements = 0
-    for (_, name), (entry, peer) in newest.items():
+    for (_, name), (entry, peer) in _enrolled(logs).items():
         vkey = peer.get("vkey") if isinstance(peer, dict) else None
         if name in logs:
             statements += 1
@@ -324,3 +317,26 @@ def check_keys(logs: Logs) -> int:
                 expected = f"{logs[name].key}, which signs its log here"
                 raise Refuted(str(entry), f"key {shown(str(vkey))} of {shown(name)}", expected)
     return statements
+
+
+def _enrolled(logs: Logs) -> dict[tuple[str, str], tuple[Told, Any]]:
+    """What each party said last of another's keys.
+
+    A server has a log and a key for each run, a hospital one log for all its runs: of the server,
+    what was said for a run of the log at hand goes before what was said for others.
+    """
+    started = told(SERVER, logs[SERVER], STARTED) if SERVER in logs else ()
+    runs = {str(entry.body.get("run")) for entry in started}
+    newest: dict[tuple[str, str], tuple[Told, Any]] = {}
+    for party, log in logs.items():
+        for entry in told(party, log, ENROLLED):
+            peers = entry.body.get("peers")
+            if "vkey" in entry.body:
+                newest[party, str(entry.body.get("party"))] = (entry, entry.body)
+            for name, peer in peers.items() if isinstance(peers, dict) else ():
+                before = newest.get((party, name))
+                of_another_run = str(entry.body.get("run")) not in runs
+                known = before is not None and str(before[0].body.get("run")) in runs
+                if not (name == SERVER and known and of_another_run):
+                    newest[party, name] = (entry, peer)
+    return newest
