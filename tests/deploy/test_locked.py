@@ -232,6 +232,11 @@ def test_a_locked_federation_runs_with_the_runs_keys_in_memory(
         with pytest.raises(BadInput, match="no passphrase"):
             log.append("more", "run.started", {"run": run.id})
     assert all(map(is_sealed, keys_of_server(server.folder)))
+    report = ("report", "build", run.folder)  # the run's log remembers what was exported
+    assert "no passphrase" in here(*report).stderr
+    assert not (run.folder / "report").exists()
+    done = here(*report, "--passphrase-file", passphrase)
+    assert (run.folder / "report/index.html").exists(), done.stderr
 
 
 def opened_by(hospital: Hospital, passphrase: Path) -> bytes:
