@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedkd.audit import Log
+from fedkd.audit.locking import expect_opened
 from fedkd.audit.officer import read_key, verifier_of
 from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.auditor import UsedWrongly
@@ -44,6 +45,8 @@ def build(
 
     Where the run's own folder is at hand its server's log remembers what was exported.
     """
+    if (path / "run.json").is_file():
+        expect_opened(path)  # before anything is written: its log is going to be signed
     built = _built(path, with_)
     folder = out if out is not None else (path / "report" if path.is_dir() else Path("report"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,7 @@ def report_build(
             help="Whether the PDF carries its evidence; some authorities refuse attachments.",
         ),
     ] = True,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:

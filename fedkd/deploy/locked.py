@@ -1,9 +1,11 @@
 """Which keys a hospital and a coordinator have, and how those of a locked one are opened to run."""
 
+import fcntl
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from fedkd.audit.locking import (
     LOCK,
@@ -114,28 +116,52 @@ def plain_forms(root: Path, keys: Sequence[Path]) -> dict[str, bytes]:
     return {plain_name(locked, key): read_secret(key) for key in inside}
 
 
-def lay_anew(root: Path, keys: Sequence[Path]) -> list[Path]:
-    """Lays keys into the folder in memory of what is running, if anything is; where they are."""
+def lay_anew(root: Path, keys: Sequence[Path]) -> None:
+    """Lays keys into the folder in memory of what is running, if anything is."""
+    place = _place_of_what_runs(root)
+    if place is not None:
+        for name, body in plain_forms(root, keys).items():
+            write_private(place / name, body)
+
+
+def _place_of_what_runs(root: Path) -> Path | None:
     locked = locked_folder(root)
     place = None if locked is None else place_of(locked)
-    if place is None or not place.is_dir():
-        return []
-    made = []
-    for name, body in plain_forms(root, keys).items():
-        write_private(place / name, body)
-        made.append(place / name)
-    return made
+    return place if place is not None and place.is_dir() else None
 
 
 @contextmanager
 def lent(root: Path, keys: Sequence[Path]) -> Iterator[None]:
-    """Lays keys there for as long as their run is waited for."""
-    made = lay_anew(root, keys)
-    try:
-        yield
-    except KeyboardInterrupt:  # nobody waits any more, and it goes on
-        made = []
-        raise
-    finally:
-        for path in made:
-            path.unlink(missing_ok=True)
+    """Lays keys there for as long as their run is waited for, by whoever waits longest."""
+    place = _place_of_what_runs(root)
+    with ExitStack() as lenders:
+        held = []
+        if place is not None:
+            forms = plain_forms(root, keys)
+            held = [_held(place / name, body, lenders) for name, body in forms.items()]
+        try:
+            yield
+        except KeyboardInterrupt:  # nobody waits any more, and it goes on
+            held = []
+            raise
+        finally:
+            for file in held:
+                _give_back(file)
+
+
+def _held(path: Path, body: bytes, lenders: ExitStack) -> BinaryIO:
+    """The key's file, marked as one that is waited for; made where it is not there."""
+    while True:
+        with suppress(FileNotFoundError):
+            file = lenders.enter_context(path.open("rb"))
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if file.read() == body and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+        write_private(path, body)
+
+
+def _give_back(file: BinaryIO) -> None:
+    """Removes the key, unless somebody else waits for its run."""
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        Path(file.name).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +232,11 @@ def test_a_locked_federation_runs_with_the_runs_keys_in_memory(
         with pytest.raises(BadInput, match="no passphrase"):
             log.append("more", "run.started", {"run": run.id})
     assert all(map(is_sealed, keys_of_server(server.folder)))
+    report = ("report", "build", run.folder)  # the run's log remembers what was exported
+    assert "no passphrase" in here(*report).stderr
+    assert not (run.folder / "report").exists()
+    done = here(*report, "--passphrase-file", passphrase)
+    assert (run.folder / "report/index.html").exists(), done.stderr
 
 
 def opened_by(hospital: Hospital, passphrase: Path) -> bytes:
@@ -239,6 +244,30 @@ def opened_by(hospital: Hospital, passphrase: Path) -> bytes:
     key = locking.open_folder(hospital.folder).key
     take_passphrase_from(hospital.folder / "none")
     return key
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_runs_keys_stay_in_memory_while_anybody_waits_for_it(
+    federated: Federated, passphrase: Path, first: int
+) -> None:
+    """Whoever waited for a coordinator that was killed leaves the keys to what goes on."""
+    server = federated.server
+    here_told("server", "lock", server.folder, "--passphrase-file", passphrase)
+    take_passphrase_from(passphrase)
+    run = federated.proposed(rehearsal=True)
+    keys = sorted((run.folder / "server/keys").glob("*.key"))
+    place = place_in_memory(server.folder)
+    assert place is not None
+    with laid_out(place, {}):
+        waiting = [ExitStack(), ExitStack()]
+        for one in waiting:
+            one.enter_context(lent(server.folder, keys))
+        waiting.pop(first).close()
+        assert [path.read_bytes() for path in sorted(place.folder.iterdir())] == [
+            read_secret(key) for key in keys
+        ]
+        waiting.pop().close()
+        assert not list(place.folder.iterdir())
 
 
 def test_a_run_that_lies_elsewhere_from_before_goes_on(
