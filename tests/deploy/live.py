@@ -135,7 +135,7 @@ class Live(Hospitals):
         prepare_letterbox(hospital, Whose())
         told = {
             "hospital": str(hospital.folder), "who": [None, None], "halves": list(HALVES),
-            "keep_network": False, "log_format": "text", "metrics": None,
+            "keep_network": False, "log_format": "text", "metrics": None, "key_fd": None,
         }  # fmt: skip
         words = ["-I", "-m", "fedkd.deploy.keeping", json.dumps(told)]
         if node:
