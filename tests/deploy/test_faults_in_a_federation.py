@@ -16,7 +16,7 @@ from tests.deploy.federations import needs_nginx
 from tests.deploy.live import Live, admitted, named
 from tests.deploy.network_servers import federation as another_server
 from tests.deploy.services import until
-from tests.stories.hospitals import fedkd, logged, told
+from tests.stories.hospitals import Hospitals, fedkd, logged, told
 
 pytestmark = [pytest.mark.deploy, needs_nginx]
 ROWS = {site: [row for row in table() if row["clinic"] == site] for site in SITES}
@@ -122,6 +122,7 @@ def test_a_site_cut_off_for_half_a_minute_is_back_in_the_same_run(live: Live) ->
         assert process.poll() is None
         live.lines[EAST].mend()
         live.connected(EAST)
+        Hospitals.connected(live, EAST)  # as the coordinator sees it: else it asks the others alone
     live.ended(process, out)
     took = admitted(out)
     assert {NORTH, WEST} <= set(took[missed])
