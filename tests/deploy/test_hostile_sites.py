@@ -56,7 +56,7 @@ def running(hospital: Hospital) -> Iterator[None]:
     who = Whose()
     told = {"hospital": str(hospital.folder), "who": [who.user, who.group],
             "halves": ["service", "letterbox"], "keep_network": False, "log_format": "text",
-            "metrics": None}  # fmt: skip
+            "metrics": None, "key_fd": None}  # fmt: skip
     words = ["-I", "-m", "fedkd.deploy.keeping", json.dumps(told)]
     if hospital.name == SITE:
         words = ["-c", HOSTILE, str(hospital.folder)]
