@@ -19,7 +19,13 @@ from fedkd.deploy.others_files import opened_to_append, read_end
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHARED, SHIMS
 from fedkd.deploy.socket import Away, Frame, Kind, connected, request
-from fedkd.deploy.supervising import Program, behind_a_pipe, state_of, supervisor_of
+from fedkd.deploy.supervising import (
+    TURN_SECONDS,
+    Program,
+    behind_a_pipe,
+    state_of,
+    supervisor_of,
+)
 from fedkd.federation.flower import QUIET
 from fedkd.federation.flower.guarded import SHARED_VARIABLE
 from fedkd.federation.flower.node import LAST_WORDS, REFUSED, VARIABLES
@@ -111,7 +117,7 @@ def _service(
         hospital.run / "service.log",
         ready=lambda: _listens(hospital.socket),
         explain=_last_line,
-        end_seconds=30.0,
+        end_seconds=TURN_SECONDS,
         secret=key,
         log_mode=0o600,  # what went wrong with records is none of the letterbox's business
     )
