@@ -124,8 +124,8 @@ def keep_shut(client: Any) -> None:
     configuration. `RuntimeError` where `client` (flwr.supernode.start_client_internal) opens
     bundles by another name: then the node does not start.
     """
-    pulls = getattr(client, _PULLS, None)
-    if not hasattr(client, _OPENS) or _OPENS not in pulls.__code__.co_names:
+    called = getattr(getattr(client, _PULLS, None), "__code__", None)
+    if not hasattr(client, _OPENS) or called is None or _OPENS not in called.co_names:
         raise RuntimeError(
             f"found a Flower whose node does not open bundles by {_OPENS}, expected flwr 1.41: "
             "install the version that fedkd names"
