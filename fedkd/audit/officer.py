@@ -180,9 +180,18 @@ def sign_paper(key: SigningKey, kind: str, paper: bytes) -> bytes:
 
 
 def expect_signed(
-    key: VerifierKey, kind: str, paper: bytes, signature: bytes, where: str = "the paper"
+    key: VerifierKey,
+    kind: str,
+    paper: bytes,
+    signature: bytes,
+    where: str = "the paper",
+    *,
+    remedy: str | None = None,
 ) -> None:
-    """`BadInput` unless `signature` is a note over exactly these bytes, as this kind, by `key`."""
+    """`BadInput` unless `signature` is a note over exactly these bytes, as this kind, by `key`.
+
+    `remedy` is what to do otherwise, where the key is not an officer's.
+    """
     try:
         note = Note.parse(signature)
     except Malformed as error:
@@ -199,7 +208,7 @@ def expect_signed(
         raise BadInput(
             found,
             f"one over these bytes, as a {kind}",
-            "a paper that was changed has to be signed again, by the officer",
+            remedy or "a paper that was changed has to be signed again, by the officer",
         )
     try:
         note.verify([key])
@@ -208,7 +217,7 @@ def expect_signed(
         raise BadInput(
             f"a signature over {where} by {signers.replace(_NAMED, '')} that another key made",
             f"one by {person_of(key)}, whose key has the fingerprint {fingerprint(key)}",
-            "ask the officer whose key is known here to sign it",
+            remedy or "ask the officer whose key is known here to sign it",
         ) from None
 
 

@@ -161,7 +161,7 @@ def _lines(one: Shown) -> Iterator[str]:
         yield from _guard(one)
     else:
         yield from _cost_of_counts(one, one.counting)
-    yield f"until       {proposal.expires}"
+    yield f"yes until   {proposal.expires}"
     if one.objection is not None:
         yield f"NOT ALLOWED {one.objection}"
     if one.decision is not None:
