@@ -193,6 +193,8 @@ def _price(one: Shown) -> Iterator[str]:
     else:
         yield f"cost        at most epsilon {price.plan:.4g} with {price.mechanism}"
         yield f"            spent {price.spent:.4g}, left {price.left:.4g}, delta {price.delta:.2g}"
+        if price.plan == price.left:
+            yield "            ALL THAT IS LEFT: no later run or figure could be paid for"
 
 
 def _of_run(proposal: RunProposal) -> Iterator[str]:
