@@ -21,15 +21,12 @@ from fedkd.deploy.preparing import Whose, prepare_letterbox
 from fedkd.deploy.starting import HALVES, NODE, SERVICE, connection_of
 from fedkd.deploy.supervising import state_of, stop
 from fedkd.federation.building import Workshop
-from fedkd.federation.flower.node import HEARTBEAT_VARIABLE
 from fedkd.knowledge import digest_of_bytes
 from tests.deploy.federated import RUN, Federated
 from tests.deploy.federations import free_port
 from tests.deploy.services import Service, until
-from tests.stories.hospitals import Hospitals
+from tests.stories.hospitals import SHORT, Hospitals
 
-SHORT = {HEARTBEAT_VARIABLE: "10"}
-"""The least that Flower takes: a node that was killed is let in again after two of them."""
 SECONDS = 180.0
 CLOCKED = Path(__file__).with_name("clocked.py")
 _PART = 1 << 16
