@@ -19,6 +19,7 @@ NEVER: Final[Mapping[str, str]] = MappingProxyType(
         "budget.charged": "the ledger is replayed from it: what was spent would be given back",
         "config.fixed": "a run that is opened again is compared with it",
         "dataset.registered": "models are traced back to it, to its licence and its legal basis",
+        "dataset.withdrawn": "who was taken out is held against it at each turn, and stays out",
         "log.key.rotated": "it says which key signs the log",
         "log.opened": "it says whose log this is",
         "party.enrolled": "the roster is read from it: whose word counts, and with which key",
