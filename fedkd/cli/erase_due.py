@@ -18,8 +18,8 @@ from fedkd.deploy.retention import erase_due as apply
 from fedkd.deploy.site_file import SiteFile
 
 NOT_REACHED = (
-    "not reached: outbox/ and models, copies that left the site's logs earlier (exports, reports, "
-    "backups)"
+    "outbox/ and models, copies of the logs that were handed over (exports, reports, bundles), "
+    "backups"
 )
 
 
@@ -91,7 +91,7 @@ def _say(hospital: Hospital, rules: tuple[Rule, ...], found: list[Due], yes: boo
             print(plain(line))
     if not yes and any(due.found.bodies for due in found):
         print(f"nothing was erased yet: {COMMAND} {hospital.folder} --yes")
-    print(NOT_REACHED)
+    print(f"not reached: {NOT_REACHED}")
     for due in found:
         if (warning := early(due.youngest_days)) is not None:
             print(f"{warning} ({due.folder}: {due.rule})", file=sys.stderr)
@@ -102,15 +102,12 @@ def _lines(due: Due) -> Iterator[str]:
     if not times:
         what = "nothing is due"
     else:
-        count = "1 body" if len(times) == 1 else f"{len(times)} bodies"
-        what = f"{count}, the oldest of {_day(min(times))}, the youngest of {_day(max(times))}"
+        count = "1 body is" if len(times) == 1 else f"{len(times)} bodies are"
+        oldest, youngest = min(times).date(), max(times).date()
+        what = f"{count} due, the oldest of {oldest}, the youngest of {youngest}"
     yield f"{due.folder:9} {due.rule}: {what}"
     if applied is not None and applied.entry is not None:
-        yield f"{'':9} erased: what entries {in_short(applied.indices)} said"
+        yield f"{'':9} erased: what was said in {in_short(applied.indices)}"
         yield f"{'':9} entry {applied.entry.index}, retention.applied, says so: {due.rule.text}"
     for run, why in due.found.kept.items():
         yield f"{'':9} kept: entries of run {run}, because {why}"
-
-
-def _day(at: datetime) -> str:
-    return at.date().isoformat()

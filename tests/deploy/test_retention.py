@@ -87,7 +87,7 @@ def test_what_is_due_is_shown_and_nothing_is_erased(
         (datetime.now(UTC) - timedelta(days=days)).date().isoformat() for days in (500, 400)
     )
     for folder in ("site", "rehearsal"):
-        shown = f"2 bodies, the oldest of {oldest}, the youngest of {youngest}"
+        shown = f"2 bodies are due, the oldest of {oldest}, the youngest of {youngest}"
         assert f"{folder:9} train.local after 365 days: {shown}" in said.out
         assert f"{folder:9} release.refused after 200 days: nothing is due" in said.out
     assert said.out.count("kept: entries of run long, because it went on later") == 2
