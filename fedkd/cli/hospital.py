@@ -266,7 +266,7 @@ def leave(folder: Path, *, yes: bool) -> int:
         "What stays elsewhere: answers that were given, and what was learnt from them; nobody can"
     )
     print("take that back. Tell the coordinator, who does: fedkd server revoke " + told["site"])
-    print("What may go once the retention time is over: fedkd audit erase --help")
+    print(f"What may go once its time is over: fedkd site erase {hospital.folder}")
     return DONE
 
 
@@ -279,12 +279,12 @@ def status(folder: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(told, indent=2, sort_keys=True))
         return DONE
-    for line in _lines(told):
+    for line in _lines(told, hospital.folder):
         print(plain(line))
     return DONE
 
 
-def _lines(told: Mapping[str, Any]) -> list[str]:
+def _lines(told: Mapping[str, Any], folder: Path) -> list[str]:
     connected = {True: "connected", False: "trying to connect", None: "not connected"}
     state = "left" if told["left"] else "paused" if told["paused"] else "takes part"
     running = "running" if told["running"] else "stopped"
@@ -312,10 +312,22 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
     if not told["founded"]:
         lines.append("  not founded yet: fedkd site init")
     lines.append(f"  keys      {in_words(told['keys'], SITE)}")
+    lines += _retention_lines(told["retention"], folder)
     for kind in ("real", "rehearsal"):
         if told[kind] is not None:
             lines += [f"  {kind:9} {line}" for line in _site_lines(told[kind])]
     return [*lines, *(f"WARNING: {warning}" for warning in told["warnings"])]
+
+
+def _retention_lines(retention: Mapping[str, Any] | None, folder: Path) -> list[str]:
+    """What site.yaml's rules make due; nothing where it has none."""
+    from fedkd.deploy.retention import COMMAND, in_words
+
+    if not retention or not retention["days"]:
+        return []
+    due = retention["due"]
+    said = in_words(due) + (f": {COMMAND} {folder}" if due else "")
+    return [f"  retention {said}"]
 
 
 def _site_lines(site: Mapping[str, Any]) -> list[str]:
