@@ -128,8 +128,8 @@ def start(
     metrics: int | None = None,
 ) -> int:
     """Runs the hospital's processes until it is told to stop."""
+    from fedkd.deploy import keeping
     from fedkd.deploy.authority import ending_authority
-    from fedkd.deploy.keeping import become, where
     from fedkd.deploy.lines import expect_format, teller
     from fedkd.deploy.locked import opened_hospital, readable_path, secret_of
     from fedkd.deploy.metrics import expect_port
@@ -158,14 +158,14 @@ def start(
     else:
         hospital.invited()
         _expect_may_start(hospital)
-        expect_alone(where(hospital, halves))
+        expect_alone(keeping.where(hospital, halves))
         hospital.expect_private(who.group)
         opened = opened_hospital(hospital)
         node_key = None if opened is None else readable_path(hospital.node_key)
         prepare_letterbox(hospital, who, node_key)
         found_if_needed(hospital)
     if detach:
-        folder = where(hospital, halves)
+        folder = keeping.where(hospital, halves)
         log = folder / "start.log"
         words = [word for word in sys.argv[1:] if word != "--detach"]
         said = None if opened is None else opened.passphrase
@@ -179,15 +179,17 @@ def start(
         warnings += hospital.records_in_reach(who.group)
     for warning in warnings:
         tell(Line(f"WARNING: {warning}", level="warning"))
-    return become(
+    secret = None if opened is None else secret_of(hospital, opened)
+    words = keeping.command(
         hospital,
         who,
         halves,
         keep_network=keep_network,
         log_format=log_format,
         metrics=metrics,
-        secret=None if opened is None else secret_of(hospital, opened),
+        secret=secret,
     )
+    return keeping.become(words, secret)
 
 
 def found_if_needed(hospital: Hospital) -> None:

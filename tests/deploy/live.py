@@ -17,8 +17,9 @@ from fedkd.cli.run import open_run
 from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import Shelf
 from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.keeping import command
 from fedkd.deploy.preparing import Whose, prepare_letterbox
-from fedkd.deploy.starting import HALVES, NODE, SERVICE, connection_of
+from fedkd.deploy.starting import NODE, SERVICE, connection_of
 from fedkd.deploy.supervising import state_of, stop
 from fedkd.federation.building import Workshop
 from fedkd.knowledge import digest_of_bytes
@@ -130,17 +131,13 @@ class Live(Hospitals):
         """What `fedkd site start` turns into; `node` is more of its node's environment."""
         hospital = Hospital(self.sites[site])
         prepare_letterbox(hospital, Whose())
-        told = {
-            "hospital": str(hospital.folder), "who": [None, None], "halves": list(HALVES),
-            "keep_network": False, "log_format": "text", "metrics": None, "key_fd": None,
-        }  # fmt: skip
-        words = ["-I", "-m", "fedkd.deploy.keeping", json.dumps(told)]
+        words = command(hospital, Whose())
         if node:
-            words = [str(CLOCKED), str(hospital.folder), json.dumps(node)]
+            words = [sys.executable, str(CLOCKED), str(hospital.folder), json.dumps(node)]
         with (hospital.run / "start.log").open("ab") as log:
             self._processes.append(
                 subprocess.Popen(
-                    [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     env={**os.environ, **SHORT}, start_new_session=True,
                 )
             )  # fmt: skip
