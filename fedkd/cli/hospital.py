@@ -128,8 +128,8 @@ def start(
     metrics: int | None = None,
 ) -> int:
     """Runs the hospital's processes until it is told to stop."""
+    from fedkd.deploy import keeping
     from fedkd.deploy.authority import ending_authority
-    from fedkd.deploy.keeping import become, where
     from fedkd.deploy.lines import expect_format, teller
     from fedkd.deploy.locked import opened_hospital, readable_path, secret_of
     from fedkd.deploy.metrics import expect_port
@@ -158,14 +158,14 @@ def start(
     else:
         hospital.invited()
         _expect_may_start(hospital)
-        expect_alone(where(hospital, halves))
+        expect_alone(keeping.where(hospital, halves))
         hospital.expect_private(who.group)
         opened = opened_hospital(hospital)
         node_key = None if opened is None else readable_path(hospital.node_key)
         prepare_letterbox(hospital, who, node_key)
         found_if_needed(hospital)
     if detach:
-        folder = where(hospital, halves)
+        folder = keeping.where(hospital, halves)
         log = folder / "start.log"
         words = [word for word in sys.argv[1:] if word != "--detach"]
         said = None if opened is None else opened.passphrase
@@ -179,15 +179,17 @@ def start(
         warnings += hospital.records_in_reach(who.group)
     for warning in warnings:
         tell(Line(f"WARNING: {warning}", level="warning"))
-    return become(
+    secret = None if opened is None else secret_of(hospital, opened)
+    words = keeping.command(
         hospital,
         who,
         halves,
         keep_network=keep_network,
         log_format=log_format,
         metrics=metrics,
-        secret=None if opened is None else secret_of(hospital, opened),
+        secret=secret,
     )
+    return keeping.become(words, secret)
 
 
 def found_if_needed(hospital: Hospital) -> None:
@@ -266,7 +268,7 @@ def leave(folder: Path, *, yes: bool) -> int:
         "What stays elsewhere: answers that were given, and what was learnt from them; nobody can"
     )
     print("take that back. Tell the coordinator, who does: fedkd server revoke " + told["site"])
-    print("What may go once the retention time is over: fedkd audit erase --help")
+    print(f"What may go once its time is over: fedkd site erase {hospital.folder}")
     return DONE
 
 
@@ -279,12 +281,12 @@ def status(folder: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(told, indent=2, sort_keys=True))
         return DONE
-    for line in _lines(told):
+    for line in _lines(told, hospital.folder):
         print(plain(line))
     return DONE
 
 
-def _lines(told: Mapping[str, Any]) -> list[str]:
+def _lines(told: Mapping[str, Any], folder: Path) -> list[str]:
     connected = {True: "connected", False: "trying to connect", None: "not connected"}
     state = "left" if told["left"] else "paused" if told["paused"] else "takes part"
     running = "running" if told["running"] else "stopped"
@@ -312,10 +314,22 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
     if not told["founded"]:
         lines.append("  not founded yet: fedkd site init")
     lines.append(f"  keys      {in_words(told['keys'], SITE)}")
+    lines += _retention_lines(told["retention"], folder)
     for kind in ("real", "rehearsal"):
         if told[kind] is not None:
             lines += [f"  {kind:9} {line}" for line in _site_lines(told[kind])]
     return [*lines, *(f"WARNING: {warning}" for warning in told["warnings"])]
+
+
+def _retention_lines(retention: Mapping[str, Any] | None, folder: Path) -> list[str]:
+    """What site.yaml's rules make due; nothing where it has none."""
+    from fedkd.deploy.retention import COMMAND, in_words
+
+    if not retention or not retention["days"]:
+        return []
+    due = retention["due"]
+    said = in_words(due) + (f": {COMMAND} {folder}" if due else "")
+    return [f"  retention {said}"]
 
 
 def _site_lines(site: Mapping[str, Any]) -> list[str]:

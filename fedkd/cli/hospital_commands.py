@@ -239,6 +239,20 @@ def site_leave(
     return leave(hospital, yes=yes)
 
 
+@site.command("erase")
+def site_erase(
+    hospital: Hospital,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase it; else it is shown.")] = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show what the retention rules in site.yaml make due in the site's logs; --yes erases it."""
+    from fedkd.cli.erase_due import erase_due
+
+    return erase_due(hospital, yes=yes, as_json=as_json)
+
+
 @site.command("status")
 def site_status(hospital: Hospital, as_json: Json = False, debug: Debug = False) -> int:
     """Show whether it is connected, what was asked last, what is spent, who cosigned the log."""

@@ -15,7 +15,7 @@ from fedkd.deploy.invitations import Enrolment
 from fedkd.deploy.lines import expect_format, teller
 from fedkd.deploy.locked import SERVER, in_words
 from fedkd.deploy.metrics import expect_port
-from fedkd.deploy.run_standing import RunStanding
+from fedkd.deploy.run_standing import EvaluationStanding, RunStanding
 from fedkd.deploy.server_folder import ServerFolder, make_server
 from fedkd.deploy.standing import Standing, standing
 from fedkd.deploy.superlink import CannotTell
@@ -251,6 +251,8 @@ def _table(found: Standing) -> None:
         console.print("run " + " ".join(words), highlight=False, markup=False)
     for each_run in found.progress:
         console.print(_progress(each_run), highlight=False, markup=False)
+        for each_evaluation in each_run.evaluations:
+            console.print(_evaluated(each_evaluation), highlight=False, markup=False)
     for warning in found.warnings:
         console.print(f"WARNING: {warning}", highlight=False, markup=False)
 
@@ -268,6 +270,14 @@ def _progress(run: RunStanding) -> str:
             by = f"{cosigned['size']} of them cosigned by {', '.join(cosigned['by'])}"
         said += f"; log of {run.checkpoint['size']} entries, {by}"
     return said
+
+
+def _evaluated(evaluation: EvaluationStanding) -> str:
+    said = f"  evaluation {evaluation.name} of its student: {evaluation.state or 'not begun'}"
+    if evaluation.epsilon is not None:
+        said += f", epsilon {evaluation.epsilon:g} each"
+    rulings = ", ".join(f"{site} {ruling}" for site, ruling in sorted(evaluation.rulings.items()))
+    return f"{said}; {rulings or 'nobody was heard yet'}"
 
 
 def _confirmed(enrolment: Enrolment, fingerprint: str | None, yes: bool) -> bool:

@@ -7,6 +7,7 @@ hospital, and written to no log and no place from which anything leaves.
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fedkd.deploy.founding import Part, dataset_of, federation_of, frame_of, set
 from fedkd.deploy.hospital import Hospital, hospital_at
 from fedkd.deploy.locked import SITE, in_words, keys_of_hospital, standing_of_keys
 from fedkd.deploy.policy import Policy
+from fedkd.deploy.retention import check_retention
 from fedkd.deploy.site_file import SiteFile
 from fedkd.deploy.verdicts import Verdict, not_tried, passed, problem
 from fedkd.federation.papers import NotSigned, expect_paper
@@ -69,6 +71,7 @@ def check_hospital(folder: Path, part: Part, build: Build) -> Iterator[Verdict]:
         yield _wrong("site.yaml", error)
         return
     yield passed("site.yaml", f"{site_file.model.name}, mechanism {site_file.mechanism.name}")
+    yield check_retention(hospital, site_file, datetime.now(UTC))
     known = False
     if federation.schema is not None:
         for verdict in _table(hospital, site_file, federation.schema):

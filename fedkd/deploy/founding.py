@@ -49,7 +49,14 @@ def federation_of(hospital: Hospital) -> FederationFile:
         raise BadInput(
             f"no {error.filename} ({error.strerror})", "the federation's signed file", "join again"
         ) from None
-    expect_signed(key, FEDERATION, content, signature, str(hospital.federation_yaml))
+    expect_signed(
+        key,
+        FEDERATION,
+        content,
+        signature,
+        str(hospital.federation_yaml),
+        remedy="put back both files as they came, from a backup, or ask the coordinator for them",
+    )
     return FederationFile.read(content)
 
 

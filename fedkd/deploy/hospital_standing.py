@@ -1,5 +1,6 @@
 """Says how a hospital stands: running, connected, paused, what was asked last, what is left."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from fedkd.deploy.authority import ending_authority, holding
 from fedkd.deploy.heads import checkpoint_of
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.locked import keys_of_hospital, standing_of_keys
+from fedkd.deploy.retention import standing_of_retention
 from fedkd.deploy.starting import connection_of, running_in, service_of
 from fedkd.deploy.supervising import state_of, supervisor_of
 from fedkd.deploy.versions import UPDATE, advice, refused_as_newer, versions_of
@@ -39,6 +41,7 @@ def standing_of(hospital: Hospital) -> dict[str, Any]:
         "founded": (hospital.site / "site.json").exists(),
         "round": _round(folders),
         "keys": standing_of_keys(hospital.folder, keys_of_hospital(hospital)),
+        "retention": standing_of_retention(hospital, datetime.now(UTC)),
         "certificates": [held.to_json()],
         "versions": versions,
         "warnings": [

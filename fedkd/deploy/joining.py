@@ -11,6 +11,7 @@ from fedkd import __version__
 from fedkd.audit import Peer, make_keys
 from fedkd.audit.keys import log_key, witness_keys
 from fedkd.audit.locking import expect_opened, read_secret, write_secret
+from fedkd.audit.officer import fingerprint, verifier_of
 from fedkd.deploy.hospital import Hospital, private_folder, write_private
 from fedkd.deploy.invitations import MOST_BYTES, Enrolment, Invitation
 from fedkd.knowledge import BadInput
@@ -94,13 +95,20 @@ def _before(hospital: Hospital, invitation: Invitation) -> Invitation | None:
         return None
     before = Invitation.parse(hospital.invitation.read_bytes(), str(hospital.invitation))
     known = hospital.invited()
-    for key in ("federation", "site", "federation_vkey"):
-        if known[key] != getattr(invitation, key):
-            raise BadInput(
-                f"{hospital.folder}, of {before.site} in {before.federation}",
-                f"an empty folder for {invitation.site} in {invitation.federation}",
-                "give --dir another folder: one hospital, one federation, one folder",
-            )
+    if any(known[key] != getattr(invitation, key) for key in ("federation", "site")):
+        raise BadInput(
+            f"{hospital.folder}, of {before.site} in {before.federation}",
+            f"an empty folder for {invitation.site} in {invitation.federation}",
+            "give --dir another folder: one hospital, one federation, one folder",
+        )
+    if known["federation_vkey"] != invitation.federation_vkey:
+        theirs = fingerprint(verifier_of(invitation.federation_vkey))
+        raise BadInput(
+            f"an invitation by a key of {before.federation} that is not known here, {theirs}",
+            f"one by {fingerprint(verifier_of(known['federation_vkey']))}, which is",
+            f"call the coordinator: if they rotated their key, fedkd site trust {hospital.folder} "
+            "SUCCESSION comes first; if they did not, somebody else made this invitation",
+        )
     return before
 
 

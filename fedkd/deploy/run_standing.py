@@ -12,6 +12,23 @@ from fedkd.deploy.heads import checkpoint_of
 
 MOST_RUNS: Final = 5
 """The newest ones, which are told of."""
+EVALUATIONS: Final = "evaluations"
+"""The folder within a run's where evaluations of its student are, each in its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationStanding:
+    """An evaluation of a run's student: `state`, `why` and `rulings` as a run's.
+
+    `epsilon` is what each hospital would be charged, None where the question names none.
+    """
+
+    name: str
+    state: str | None
+    why: str | None
+    rulings: Mapping[str, str]
+    epsilon: float | None
+    expires: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +38,7 @@ class RunStanding:
     `round` is the one that was begun last, of `rounds`; one more than those is the closing.
     `rulings` are by site what it said to the proposal, `software` what it runs. `epsilon` is what
     was proposed that each site may spend at most, None where nothing bounds it. `checkpoint` is of
-    the server's log.
+    the server's log. `evaluations` are of its student, oldest first.
     """
 
     folder: str
@@ -36,6 +53,7 @@ class RunStanding:
     mechanism: str | None
     epsilon: float | None
     checkpoint: Mapping[str, Any] | None
+    evaluations: tuple[EvaluationStanding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -44,9 +62,18 @@ class RunStanding:
 
 def runs_of(folder: Path) -> tuple[RunStanding, ...]:
     """The newest runs in FEDERATION/runs, oldest first."""
+    return tuple(_run(path) for path in _proposed(folder)[-MOST_RUNS:])
+
+
+def _proposed(folder: Path) -> list[Path]:
+    """The folders in `folder` that hold a proposal, the oldest first; none where it is not there.
+
+    By when they were proposed: one that is proposed again is the newest.
+    """
+    if not folder.is_dir():
+        return []
     made = [path for path in folder.iterdir() if (path / "proposal.json").exists()]
-    made.sort(key=lambda path: (path / "proposal.json").stat().st_mtime)
-    return tuple(_run(path) for path in made[-MOST_RUNS:])
+    return sorted(made, key=lambda path: (path / "proposal.json").stat().st_mtime)
 
 
 def _run(folder: Path) -> RunStanding:
@@ -65,6 +92,19 @@ def _run(folder: Path) -> RunStanding:
         mechanism=asked.get("mechanism"),
         epsilon=asked.get("epsilon"),
         checkpoint=_checkpoint(folder / "server"),
+        evaluations=tuple(_evaluation(path) for path in _proposed(folder / EVALUATIONS)),
+    )
+
+
+def _evaluation(folder: Path) -> EvaluationStanding:
+    told, paper = _json(folder / "status.json"), _json(folder / "proposal.json")
+    return EvaluationStanding(
+        name=folder.name,
+        state=told.get("state"),
+        why=told.get("why"),
+        rulings=told.get("rulings", {}),
+        epsilon=paper.get("asked", {}).get("epsilon"),
+        expires=paper.get("expires"),
     )
 
 

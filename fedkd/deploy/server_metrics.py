@@ -52,6 +52,7 @@ def server_metrics(found: Standing) -> Iterator[Metric]:
     yield one("fedkd_server_warnings", "Warnings of fedkd server status.", len(found.warnings))
     if found.progress:
         yield from _newest_run(found)
+    yield from _evaluations(found)
 
 
 def _newest_run(found: Standing) -> Iterator[Metric]:
@@ -67,6 +68,18 @@ def _newest_run(found: Standing) -> Iterator[Metric]:
               cosigned.get("size"))  # fmt: skip
     yield one("fedkd_server_log_cosigners", "Peers who cosigned that head.",
               len(cosigned["by"]) if cosigned else None)  # fmt: skip
+
+
+def _evaluations(found: Standing) -> Iterator[Metric]:
+    """By state, those of the runs that are told of; nothing where there is none."""
+    every = [one for run in found.progress for one in run.evaluations]
+    states = Counter(str(one.state) for one in every)
+    if states:
+        yield Metric(
+            "fedkd_server_evaluations",
+            "Evaluations of the students of the newest runs.",
+            tuple(({"state": state}, float(count)) for state, count in sorted(states.items())),
+        )
 
 
 def kept(

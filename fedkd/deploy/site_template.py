@@ -95,7 +95,15 @@ evaluations: {{models: [{model}], most_epsilon: 4.0, floor: 5, groups: []}}
 
 rehearsal: {{records: 200}}
 
-# How long what is kept; fedkd audit erase --help says what it does. The log's headers stay.
+# For how many days the log keeps what its entries say, by type of event; a type that is not here
+# is kept as long as the log, and by default nothing is erased. Nothing goes by itself, either:
+#   fedkd site erase {folder}         # shows what is due
+#   fedkd site erase {folder} --yes   # erases it, and the log says so
+# Headers stay, and with them every proof; so does what budgets, answers and approvals need, and
+# what is of a run that may still go on. It does NOT reach outbox/ and models, copies that were
+# handed over, and backups. Without train.local, fedkd privacy exclude names no models of before.
+# AI Act, Art. 19(1) and 26(6), ask for at least six months (183 days).
+# retention: {{train.local: 365, release.refused: 200}}
 retention: {{}}
 """
 
@@ -114,7 +122,7 @@ def template(
     rest = _REST.format(
         todo=TO_FILL_IN, site=site, modality=kind if kind != "table" else "table",
         model="mlp" if table else "cnn",
-        generator="procedural" if kind == "image" else "dictionary",
+        generator="procedural" if kind == "image" else "dictionary", folder=folder,
         rate=0.003 if table else 0.001, decay=0.01 if table else 0.0,
     )  # fmt: skip
     if federation.schema is None:

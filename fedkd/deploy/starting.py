@@ -209,18 +209,23 @@ def explain_node(tail: str) -> tuple[str, float]:
 def connection_of(letterbox: Path) -> bool | None:
     """Whether the node reached the coordinator, by its log since its start; None: not running."""
     where = running_in(letterbox)
-    if where is None or (state_of(where).get(NODE) or {}).get("pid") is None:
+    node = (state_of(where).get(NODE) or {}) if where is not None else {}
+    if node.get("pid") is None:
         return None
-    return reached(letterbox)
+    begun_at = node.get("log_from")  # its user's word, which may be anything
+    return reached(letterbox, begun_at if isinstance(begun_at, int) and begun_at > 0 else 0)
 
 
-def reached(letterbox: Path) -> bool | None:
-    """Whether the node's log says that it reached the coordinator; None: there is no such log."""
+def reached(letterbox: Path, begun_at: int = 0) -> bool | None:
+    """Whether the node's log says that it reached the coordinator; None: there is no such log.
+
+    What stands before `begun_at` bytes is of an earlier start, and says nothing of this one.
+    """
     try:
-        lines = read_end(letterbox / LOGS / "node.log", _TAIL_BYTES).decode(errors="replace")
+        end = read_end(letterbox / LOGS / "node.log", _TAIL_BYTES, begun_at)
     except OSError:
         return None
-    return _reached(lines.splitlines())
+    return _reached(end.decode(errors="replace").splitlines())
 
 
 def _reached(lines: Sequence[str]) -> bool:

@@ -78,7 +78,9 @@ class _Running:
 
 
 class Supervisor:
-    """Runs programs until SIGTERM or SIGINT; one at a time a folder, whoever comes second is told.
+    """Runs programs until SIGTERM, SIGINT, or SIGHUP, as when its terminal is closed.
+
+    One at a time a folder: whoever comes second is told.
 
     Each is let end by itself for its `end_seconds`; a second signal ends all at once.
     `folder` gets `start.lock` with the supervisor's process id, and `state.json`.
@@ -98,7 +100,7 @@ class Supervisor:
         `meanwhile` holds for as long as they run, and is entered by the one who runs them alone.
         """
         with _locked(self._folder), meanwhile or nullcontext():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._told)
             try:
                 while not self._stop:
@@ -223,6 +225,7 @@ class Supervisor:
                 "restarts": each.restarts,
                 "last_exit": each.last_exit,
                 "said": each.said,
+                "log_from": each.begun_at,
             }
             for each in self._all
         }

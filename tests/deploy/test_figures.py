@@ -18,9 +18,13 @@ from fedkd.cli.evaluated import report
 from fedkd.cli.examine import hand_over
 from fedkd.cli.questioned import question_of
 from fedkd.cli.run import open_run
+from fedkd.cli.server import status as server_status
 from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import Desk
+from fedkd.deploy.metrics import text_of
 from fedkd.deploy.roster import read_roster, write_roster
+from fedkd.deploy.server_metrics import server_metrics
+from fedkd.deploy.standing import standing
 from fedkd.distill.saving import save_weights
 from fedkd.federation.evaluating import Grouping, digest_of_model
 from fedkd.federation.paying import ledger_of
@@ -211,7 +215,9 @@ def test_a_private_hospital_charges_once_and_noises(private: World) -> None:
     assert any("sex f, on" in one["text"] for one in evidence["statements"])
 
 
-def test_nobody_is_asked_before_a_person_said_yes(private: World) -> None:
+def test_nobody_is_asked_before_a_person_said_yes(
+    private: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     federated, run = private
     evaluation = proposed(run)
     ruled = taken_in(federated, evaluation)
@@ -227,6 +233,14 @@ def test_nobody_is_asked_before_a_person_said_yes(private: World) -> None:
         federated.evaluated(evaluation)
     assert not any(counts_released(federated, site) for site in SITES)
     assert evaluation.told()["state"] == "failed"
+    assert server_status(federated.server.folder, as_json=False) == 0
+    line = f"evaluation {evaluation.name} of its student: failed, epsilon 3 each; east pending"
+    assert line in " ".join(capsys.readouterr().out.split())
+    (standing_now,) = standing(federated.server).progress[-1].evaluations
+    assert standing_now.rulings == dict.fromkeys(SITES, "pending")
+    assert 'fedkd_server_evaluations{state="failed"} 1' in text_of(
+        server_metrics(standing(federated.server))
+    )
     approve(federated, evaluation, "east", "north")
     told = federated.evaluated(evaluation)
     assert rows_of(told)["west"]["left_out"] == "pending"

@@ -92,6 +92,11 @@ def test_nothing_outlives_a_supervisor_that_was_killed(hospital: Hospital) -> No
     until(lambda: not Path(f"/proc/{service}").exists(), 30)
     start(hospital, "--only", "service")
     until(lambda: answers(hospital))
+    supervisor = supervisor_of(hospital.run)
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGHUP)  # its terminal was closed: it ends as it does by `site stop`
+    until(lambda: supervisor_of(hospital.run) is None)
+    assert process_of(hospital, "service") is None
 
 
 @needs_nginx

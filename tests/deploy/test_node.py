@@ -110,8 +110,10 @@ def test_a_node_that_is_refused_ends_for_that_reason_alone() -> None:
 def test_a_node_that_ended_is_not_connected(tmp_path, lines: list[str], connected: bool) -> None:
     letterbox = Hospital(tmp_path).letterbox
     (letterbox / "logs").mkdir(parents=True)
-    (letterbox / "logs" / "node.log").write_text("\n".join(lines) + "\n")
+    log = letterbox / "logs" / "node.log"
+    log.write_text("\n".join(lines) + "\n")
     assert reached(letterbox) is connected
+    assert reached(letterbox, log.stat().st_size) is False  # it was started again since
 
 
 def test_how_often_is_said_by_the_environment_within_bounds(monkeypatch) -> None:

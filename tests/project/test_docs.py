@@ -270,6 +270,7 @@ def test_a_table_with_the_schema_that_is_shown_runs(
         ("table.py", "methods.json", ["README.md", "docs/benchmarks.md"]),
         ("audit_table.py", "audit.json", ["docs/benchmarks.md"]),
         ("privacy_table.py", "privacy.json", ["docs/benchmarks.md"]),
+        ("deploy_table.py", "deploy.json", ["docs/benchmarks.md"]),
     ],
 )
 def test_a_table_of_figures_is_what_the_kept_results_say(script, results, pages):

@@ -13,6 +13,7 @@ from fedkd.federation.flower.letters import MESSAGE_TYPE, NoLetter, content_of, 
 from fedkd.federation.relay import Relay
 from fedkd.knowledge import Digest, digest_of_bytes
 from fedkd.wire import (
+    UNKNOWN,
     Considered,
     Envelope,
     Malformed,
@@ -162,6 +163,8 @@ class GridAsk:
         named: dict[str, list[_Letter]] = {}
         for letter in self._post(dict.fromkeys(nodes, question), covers, 0):
             site, refused, software = _present(letter.body, run)
+            if refused is not None and site == UNKNOWN and self._members is not None:
+                site = self._members[letter.node]  # a letterbox whose service could not answer
             if self._members is not None and self._members[letter.node] != site:
                 named.setdefault(site, [])  # a node that speaks for somebody else
             elif refused is not None:
