@@ -118,7 +118,7 @@ def tied(*words: object, module: str = "fedkd", **more: Any) -> "subprocess.Comp
     rights = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
     return subprocess.run(
         [*rights, sys.executable, "-m", module, *map(str, words)],
-        capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL, check=False,
+        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 
 
