@@ -95,7 +95,8 @@ def _open_to(hospital: Hospital, group: int) -> None:
     told = [folder / name for name in (SETTINGS, AUTHORITY, NODE_KEY, APPROVED)]
     modes |= {path: 0o640 for path in told if path.exists()}
     modes |= dict.fromkeys((folder / "shims").iterdir(), 488)
-    modes |= {folder / name: 0o2770 for name in (OUTBOX, HOME, LOGS)}
+    # No setgid, which the unit forbids (RestrictSUIDSGID=yes): this is the letterbox's own group.
+    modes |= {folder / name: 0o770 for name in (OUTBOX, HOME, LOGS)}
     modes |= {folder / REFUSALS: 0o660}
     for path, mode in modes.items():
         try:
