@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fedkd.audit.locking import erase
 from fedkd.deploy.hospital import Hospital, private_folder, write_private
 from fedkd.deploy.knock import APPROVED, SETTINGS
 from fedkd.deploy.shims import write_shims
@@ -86,6 +87,12 @@ def prepare_letterbox(hospital: Hospital, who: Whose, node_key: Path | None = No
     write_shims(folder)
     if who.group is not None:
         _open_to(hospital, who.group)
+
+
+def withdraw_letterbox(hospital: Hospital) -> None:
+    """Takes settings and key back: without them no letterbox starts, whoever's it is."""
+    (hospital.letterbox / SETTINGS).unlink(missing_ok=True)
+    erase(hospital.letterbox / NODE_KEY)
 
 
 def _open_to(hospital: Hospital, group: int) -> None:

@@ -31,11 +31,7 @@ def as_user(
     pid = os.fork()
     if pid == 0:
         try:
-            os.setgroups([])
-            os.setgid(group)
-            os.setuid(user)
-            if confined:
-                restrict_suid_sgid()
+            become(user, group, confined=confined)
             said = {"gave": call()}
         except BaseException as error:
             said = {"raised": f"{type(error).__name__}: {error}"}
@@ -47,6 +43,15 @@ def as_user(
     os.waitpid(pid, 0)
     assert "raised" not in told, told["raised"]
     return told["gave"]
+
+
+def become(user: int, group: int = GROUP, *, confined: bool = True) -> None:
+    """This process is that user's from now on, and in no other group."""
+    os.setgroups([])
+    os.setgid(group)
+    os.setuid(user)
+    if confined:
+        restrict_suid_sgid()
 
 
 def restrict_suid_sgid() -> None:
