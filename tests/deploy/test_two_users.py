@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -85,17 +85,18 @@ def running(hospital: Hospital) -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
-def typed(*words: str, expected: int = 0) -> str:
-    """What a command prints to the user fedkd."""
+def typed(*words: str, expected: int = 0, user: int = FEDKD) -> str:
+    """What a command prints to one of the users."""
     fedkd([*words[:2], "--help"])  # what it needs is read before, from wherever Python lies
 
     def call() -> str:
-        with redirect_stdout(io.StringIO()) as shown:
+        shown = io.StringIO()
+        with redirect_stdout(shown), redirect_stderr(shown):
             code = fedkd([*words])
         assert code == expected, f"{code}: {shown.getvalue()}"
         return shown.getvalue()
 
-    said: str = as_user(FEDKD, call)
+    said: str = as_user(user, call)
     return said
 
 
@@ -127,8 +128,23 @@ def test_whoever_leaves_leaves_no_letterbox_that_starts_again(hospital: Hospital
         assert "NOT STOPPED: fedkd-letterbox" in said
     assert not (hospital.letterbox / NODE_KEY).exists()
     assert hospital.node_key.exists()
-    only = ["site", "start", str(hospital.folder), "--only", "letterbox"]
-    assert as_user(LETTERBOX, lambda: fedkd(only)) == 2
+    expect_no_settings(hospital)
+
+
+def expect_no_settings(hospital: Hospital) -> None:
+    """The letterbox's user may start its half, and is told what is missing."""
+    only = ("site", "start", str(hospital.folder), "--only", "letterbox")
+    fedkd([*only[:2], str(hospital.keys), *only[3:]])
+    assert "no letterbox.json" in typed(*only, expected=2, user=LETTERBOX)
+
+
+def test_whoever_may_pass_through_the_folder_and_not_list_it_starts_a_letterbox(
+    hospital: Hospital,
+) -> None:
+    """As the letterbox's unit does: 0710 of fedkd's."""
+    as_user(FEDKD, lambda: prepare_letterbox(hospital, PREPARED))
+    hospital.letterbox.joinpath("letterbox.json").unlink()
+    expect_no_settings(hospital)
 
 
 def test_what_left_is_read_by_the_other_user(hospital: Hospital) -> None:
