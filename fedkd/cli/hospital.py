@@ -216,14 +216,22 @@ def _expect_may_start(hospital: Hospital) -> None:
 
 
 def stop(folder: Path) -> int:
-    """Ends what `start` started."""
+    """Ends what `start` started; says what lives on because it is another user's."""
     from fedkd.deploy.preparing import HOME
+    from fedkd.deploy.supervising import is_supervised
     from fedkd.deploy.supervising import stop as end
 
     hospital = Hospital(folder.expanduser().resolve())
-    ended = [end(where) for where in (hospital.letterbox / HOME, hospital.run)]
-    print("stopped" if any(ended) else "nothing was running")
-    return DONE
+    halves = {hospital.letterbox / HOME: "letterbox", hospital.run: "site"}
+    ended = [end(where) for where in halves]
+    lives = [half for where, half in halves.items() if is_supervised(where)]
+    if not lives:
+        print("stopped" if any(ended) else "nothing was running")
+        return DONE
+    for half in lives:
+        print(f"NOT STOPPED: fedkd-{half}, which runs as another user or in another container.")
+        print(f"As root: systemctl stop fedkd-{half}; of a container: podman-compose down")
+    return REFUSED
 
 
 def pause(folder: Path) -> int:
@@ -248,17 +256,22 @@ def resume(folder: Path) -> int:
 
 
 def leave(folder: Path, *, yes: bool) -> int:
-    """Ends everything and marks the hospital as one that left; says what stays, here and there."""
+    """Ends everything and marks the hospital as one that left; says what stays, here and there.
+
+    What lives on as another user's finds neither its settings nor its key when it is started again.
+    """
     import typer
 
     from fedkd.deploy.joining import leave as mark
+    from fedkd.deploy.preparing import withdraw_letterbox
 
     hospital = hospital_at(folder)
     if not yes and not typer.confirm(f"{hospital.name} leaves {hospital.invited()['federation']}?"):
         print("nothing was changed")
         return REFUSED
-    stop(folder)
     mark(hospital, utc())
+    withdraw_letterbox(hospital)
+    stopped = stop(folder)
     told = hospital.invited()
     print(plain(f"{told['site']} left {told['federation']}; nothing starts here any more."))
     print("What stays here, and is needed to account for what left:")
@@ -269,7 +282,7 @@ def leave(folder: Path, *, yes: bool) -> int:
     )
     print("take that back. Tell the coordinator, who does: fedkd server revoke " + told["site"])
     print(f"What may go once its time is over: fedkd site erase {hospital.folder}")
-    return DONE
+    return stopped
 
 
 def status(folder: Path, *, as_json: bool) -> int:

@@ -40,7 +40,9 @@ def join(paper: Path, folder: Path) -> Joined:
     hospital = Hospital(folder.expanduser().resolve())
     before = _before(hospital, invitation)
     expect_opened(hospital.folder)  # before anything changes: keys are made and used below
-    for each in (hospital.folder, hospital.keys, hospital.proposals, hospital.run):
+    # letterbox/ and run/ as well: units and containers name them before anything was started.
+    inside = (hospital.keys, hospital.proposals, hospital.run, hospital.letterbox)
+    for each in (hospital.folder, *inside):
         private_folder(each)
     if before is not None and before.token != invitation.token:
         hospital.node_key.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from fedkd.deploy.bundles import allowed
 from fedkd.deploy.knock import KNOCK, MOST_KNOCK_BYTES, SETTINGS
 from fedkd.deploy.lines import utc
 from fedkd.deploy.socket import MOST_LETTER_BYTES, Away, Frame, Kind, Told, listening, request
-from fedkd.federation.durable import write_bytes
+from fedkd.federation.durable import READ_BY_GROUP, write_bytes
 from fedkd.knowledge import digest_of_bytes
 from fedkd.wire import (
     UNKNOWN,
@@ -124,7 +124,7 @@ class Letterbox:
     def _keep(self, reply: bytes) -> None:
         path = self.folder / "outbox" / f"{digest_of_bytes(reply).removeprefix('sha256:')}.bin"
         if not path.exists():
-            write_bytes(path, reply)
+            write_bytes(path, reply, READ_BY_GROUP)
 
     def _note(self, what: str) -> None:
         note(self.folder, what)

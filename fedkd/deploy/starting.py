@@ -19,7 +19,13 @@ from fedkd.deploy.others_files import opened_to_append, read_end
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHARED, SHIMS
 from fedkd.deploy.socket import Away, Frame, Kind, connected, request
-from fedkd.deploy.supervising import Program, behind_a_pipe, state_of, supervisor_of
+from fedkd.deploy.supervising import (
+    Program,
+    behind_a_pipe,
+    is_supervised,
+    state_of,
+    supervisor_of,
+)
 from fedkd.federation.flower import QUIET
 from fedkd.federation.flower.guarded import SHARED_VARIABLE
 from fedkd.federation.flower.node import LAST_WORDS, REFUSED, VARIABLES
@@ -235,7 +241,7 @@ def _reached(lines: Sequence[str]) -> bool:
 def running_in(letterbox: Path) -> Path | None:
     """The folder of the supervisor that runs the letterbox: the hospital's run/, or its own."""
     for folder in (letterbox.parent / "run", letterbox / HOME):
-        if supervisor_of(folder) is not None and NODE in state_of(folder):
+        if is_supervised(folder) and NODE in state_of(folder):
             return folder
     return None
 
