@@ -295,6 +295,31 @@ def test_the_network_is_tried_from_the_invitation_alone(tmp_path, authority, cap
     assert token not in ticket.read_text()
 
 
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("https://proxy.example:8443", ("over TLS", "HTTPS_PROXY=http://HOST:PORT")),
+        ("socks5://proxy.example:1080", ("socks5://proxy.example", "allows CONNECT")),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_one_line_among_the_others(
+    tmp_path, authority, capsys, monkeypatch, proxy, words
+):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    paper, ticket = tmp_path / "invitation.json", tmp_path / "ticket.txt"
+    paper.write_bytes(invitation(tmp_path, authority, "localhost:443"))
+    typed = ["site", "check", "--network", str(paper), "--ticket", str(ticket)]
+    assert main([*typed, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["checks"]
+    said = {one["check"]: one for one in told}
+    assert said["invitation"]["outcome"] == said["python"]["outcome"] == "passed"
+    assert said["port"]["outcome"] == "not tried"
+    for word in words:
+        assert word in said["proxy"]["found"] + said["proxy"]["fix"]
+    assert "PROBLEM   proxy" in ticket.read_text()
+
+
 def test_an_invitation_that_expired_is_a_problem_before_joining_alone(tmp_path, authority, capsys):
     paper = tmp_path / "invitation.json"
     past = in_days(0, datetime.now(UTC) - timedelta(days=1))
