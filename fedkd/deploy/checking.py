@@ -13,6 +13,7 @@ from typing import Any
 
 from fedkd.data import Dataset, TableSchema
 from fedkd.data.mapped import PATIENT
+from fedkd.data.tables import WrongColumns
 from fedkd.deploy.column_check import check_table
 from fedkd.deploy.founding import Part, dataset_of, federation_of, frame_of, settings_of
 from fedkd.deploy.hospital import Hospital, hospital_at
@@ -112,6 +113,10 @@ def _sealed(hospital: Hospital) -> Verdict:
 def _table(hospital: Hospital, site_file: SiteFile, schema: TableSchema) -> Iterator[Verdict]:
     try:
         frame = frame_of(hospital, site_file)
+    except WrongColumns as error:
+        frame = error.rest
+        for each in error.each:
+            yield _wrong("columns", each)
     except (BadInput, OSError) as error:
         yield _wrong("table", error)
         return

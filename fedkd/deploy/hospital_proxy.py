@@ -57,6 +57,14 @@ def proxy_for(host: str) -> Proxy | None:
         port = parts.port or 80
     except ValueError:
         port = 0
+    if parts.scheme == "https" and parts.hostname:
+        raise BadInput(
+            f"a proxy https://{parts.hostname} in HTTPS_PROXY, to be spoken to over TLS",
+            "http://HOST:PORT",
+            "that is not supported: what is sent has TLS of its own inside the proxy's tunnel. Set "
+            "HTTPS_PROXY=http://HOST:PORT, and ask the network's people for a port of their proxy "
+            "that takes CONNECT without TLS",
+        )
     if parts.scheme != "http" or not parts.hostname or not port:
         raise BadInput(
             f"a proxy {parts.scheme}://{parts.hostname or ''} in HTTPS_PROXY",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from fedkd.federation.durable import write_bytes
+from fedkd.federation.flower.node import HEARTBEAT_SECONDS, POLL_SECONDS
 from fedkd.knowledge import BadInput
 
 FLEET: Final = (
@@ -75,7 +76,8 @@ http {{
     proxy_busy_buffers_size 128k;
     large_client_header_buffers 4 8k;
 
-    # A SuperNode asks every 3 seconds, and says that it lives every 30.
+    # A SuperNode asks every {poll:g} seconds over a connection that it keeps, and says every
+    # {heartbeat:g} that it lives; what finds nothing is answered at once.
     client_header_timeout 30s;
     client_body_timeout 60s;
     send_timeout 60s;
@@ -153,6 +155,8 @@ def nginx_conf(folder: Path, *, listen: str, port: int, key: Path | None = None)
         fleet="|".join(FLEET),
         most=MOST_BODY,
         ciphers=_CIPHERS,
+        poll=POLL_SECONDS,
+        heartbeat=HEARTBEAT_SECONDS,
     )
 
 

@@ -21,7 +21,6 @@ from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import Shelf
 from fedkd.deploy.socket import Away, Frame, Kind, Why
 from fedkd.federation.paying import ledger_of
-from fedkd.knowledge import Public, QuerySet
 from fedkd.wire import (
     Answer,
     Considered,
@@ -40,7 +39,7 @@ from fedkd.wire import (
 from tests.deploy.federated import SITES, Federated, approve, table
 from tests.deploy.federations import fedkd
 from tests.deploy.services import Service, SocketGrid, can_mount, services, small_disk, until
-from tests.deploy.test_policy import ABOUT, question
+from tests.deploy.test_policy import ABOUT, a_thousand_times, question
 
 pytestmark = pytest.mark.deploy
 SLOW = {"name": "dp_training", "epsilon": 0.4, "steps": 1500}
@@ -237,9 +236,7 @@ def test_one_record_asked_a_thousand_times_and_a_set_outside_the_policy(world: W
     run = federated.proposed("mechanism=dp_training", "audit.cosigners=0")
     generator = run.rules().generator
     _, posed = generator.pose(generator.init(run.terms().seed), None, run.terms().queries)
-    jitter = np.linspace(0, 1e-5, 1000, dtype=np.float32)[:, None]
-    inputs = np.repeat(posed.inputs[:1], 1000, axis=0) + jitter
-    many = QuerySet(inputs, Public("ours", "CC0-1.0", ABOUT))
+    many = a_thousand_times(posed.inputs[0], run.form().space)
     proposal = run.proposal()
     proposal = replace(
         proposal,

@@ -16,7 +16,7 @@ from fedkd.deploy.decisions import decide
 from fedkd.deploy.policy import Policy
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.participant import Refused
-from fedkd.knowledge import BadInput, Public, QuerySet, Synthetic
+from fedkd.knowledge import Array, BadInput, Public, QuerySet, Space, Synthetic
 from fedkd.wire import (
     Answer,
     Considered,
@@ -198,13 +198,20 @@ def test_nothing_is_answered_outside_the_hours(approved: tuple[Federated, Deploy
     )
 
 
+def a_thousand_times(record: Array, space: Space) -> QuerySet:
+    """One record, where a rounding tips over, moved a little to either side of it."""
+    step = (space.high - space.low) / 1000
+    record = np.clip(record, space.low + step, space.high - step)
+    edge = space.low + np.round((record - space.low) / step) * step
+    moved = np.random.default_rng(0).uniform(-1e-5, 1e-5, (1000, *space.shape))
+    return QuerySet((edge + moved).astype(np.float32), Public("ours", "CC0-1.0", ABOUT))
+
+
 def test_one_record_asked_a_thousand_times_is_refused(federated: Federated) -> None:
     """The averaging attack: under noise, a thousand answers about one record tell it."""
     with_policy(federated, query_sets={"sources": ["ours"]})
     made = federated.proposed("audit.cosigners=0")
-    one = posed(made).inputs[:1]
-    jitter = np.linspace(0, 1e-5, 1000, dtype=np.float32)[:, None]
-    many = QuerySet(np.repeat(one, 1000, axis=0) + jitter, Public("ours", "CC0-1.0", ABOUT))
+    many = a_thousand_times(posed(made).inputs[0], made.form().space)
     proposal = replace(
         made.proposal(),
         asked={**made.proposal().asked, "size": 1000, "seed": 7},
