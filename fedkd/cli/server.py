@@ -177,8 +177,8 @@ def revoke(folder: Path, site: str, *, reason: str, as_json: bool) -> int:
         told = coordinator.revoke(server, site, reason)
     except CannotTell as error:
         print(
-            f"error: {site} is off the roster, but the SuperLink still knows it: {error}; "
-            f"fedkd server stop {folder}, fedkd server start {folder}",
+            f"error: {site} is off the roster, but the SuperLink may still know it: {error}; "
+            f"type it again, or fedkd server stop {folder}, fedkd server start {folder}",
             file=sys.stderr,
         )
         return CANNOT_TELL

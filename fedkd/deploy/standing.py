@@ -166,7 +166,24 @@ def _told(server: ServerFolder, roster: Roster, warnings: list[str]) -> Told:
         warnings.append(f"the SuperLink did not say who is connected: {error}")
         return None, None
     admitted = roster.admitted()
+    warnings += _not_admitted(by_id, roster)
     return {it.site: by_id[it.node_id] for it in admitted if it.node_id in by_id}, runs
+
+
+def _not_admitted(by_id: Mapping[int, Mapping[str, Any]], roster: Roster) -> Iterator[str]:
+    """Whose keys the SuperLink still takes although the roster says no, and what ends that."""
+    sites = {member.node_id: member.site for member in roster.members}
+    admitted = {member.node_id for member in roster.admitted()}
+    for node_id, node in sorted(by_id.items()):
+        if node_id in admitted:
+            continue
+        site = sites.get(node_id)
+        whose = f"of {site}" if site else "of nobody in the roster"
+        remedy = f"fedkd server revoke {site!r} again, or " if site else ""
+        yield (
+            f"the SuperLink still takes the node {node_id} {whose} ({node.get('status')}), "
+            f"which is not admitted: {remedy}fedkd server stop, fedkd server start"
+        )
 
 
 def _folders(server: ServerFolder) -> tuple[str, ...]:

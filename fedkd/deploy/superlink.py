@@ -163,5 +163,5 @@ def _asked(server: ServerFolder, *words: str, seconds: float = 60.0) -> dict[str
         raise CannotTell(f"flwr {' '.join(words[:2])} said: {said[-1][:300]}") from None
     if not isinstance(told, dict) or not told.get("success", True) or done.returncode != 0:
         said = told.get("error-message", told) if isinstance(told, dict) else told
-        raise CannotTell(f"flwr {' '.join(words[:2])} said: {str(said)[:300]}")
+        raise CannotTell(f"flwr {' '.join(words[:2])} said: {' '.join(str(said).split())[:300]}")
     return told

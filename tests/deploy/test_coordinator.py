@@ -280,6 +280,34 @@ def test_a_registered_node_connects_and_a_revoked_one_is_refused(
     assert superlink.nodes(server) == ()
 
 
+def test_a_superlink_that_was_not_told_is_not_taken_for_one_that_is_down(
+    server: ServerFolder, tmp_path: Path
+) -> None:
+    hospital = admitted(server, "zurich", tmp_path / "zurich")
+    node_id = roster_of(server).expect("zurich").node_id
+    link = running.pid_of(server, running.SUPERLINK)
+    assert node_id is not None
+    assert link is not None
+    os.kill(link, signal.SIGSTOP)
+    try:
+        done = fedkd("server", "revoke", "zurich", "--dir", server.folder)
+    finally:
+        os.kill(link, signal.SIGCONT)
+    assert done.returncode == 3, done.stdout
+    assert "type it again" in done.stderr
+    assert pull(hospital, port_of(server), node_id) == 200  # whoever stole it is in still
+    warnings = told("server", "status", server.folder)["warnings"]
+    assert isinstance(warnings, list)
+    (warning,) = warnings
+    assert f"{node_id} of zurich" in warning
+    assert "fedkd server revoke 'zurich' again" in warning
+
+    said = told("server", "revoke", "zurich", "--dir", server.folder)
+    assert said["superlink_told"] is True
+    assert pull(hospital, port_of(server), node_id) == 401
+    assert told("server", "status", server.folder)["warnings"] == []
+
+
 def test_with_all_that_a_site_holds_no_run_can_be_started(
     server: ServerFolder, tmp_path: Path
 ) -> None:
