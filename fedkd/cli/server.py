@@ -8,11 +8,11 @@ from typing import Any
 import typer
 
 from fedkd import __version__
-from fedkd.deploy import coordinator, running
+from fedkd.deploy import coordinator, running, superlink
 from fedkd.deploy.authority import holding
 from fedkd.deploy.bundles import digits_of
 from fedkd.deploy.invitations import Enrolment
-from fedkd.deploy.lines import expect_format, teller
+from fedkd.deploy.lines import expect_format, teller, utc
 from fedkd.deploy.locked import SERVER, in_words
 from fedkd.deploy.metrics import expect_port
 from fedkd.deploy.run_standing import EvaluationStanding, RunStanding
@@ -206,12 +206,28 @@ def rotate(folder: Path, *, key: bool, as_json: bool) -> int:
     coordinator.rotate_certificate(server)
     until = holding(server.keys / "server.crt").until
     taken = running.tell_to_reload(server)
+    before = None
+    if running.pid_of(server, running.SUPERLINK) is not None:
+        before = superlink.served(server.settings())
     if as_json:
-        _print({"certificate_until": f"{until:%Y-%m-%dT%H:%M:%SZ}", "proxy_told": taken})
+        _print(
+            {
+                "certificate_until": f"{until:%Y-%m-%dT%H:%M:%SZ}",
+                "proxy_told": taken,
+                "superlink_until": None if before is None else utc(before.not_valid_after_utc),
+            }
+        )
         return DONE
     print(f"a new certificate until {until:%Y-%m-%d}; sites need nothing new")
     if taken:
-        print("The proxy has taken it. The SuperLink, on loopback, takes it at its next start.")
+        print("The proxy has taken it.")
+    if before is not None:
+        print(
+            f"The SuperLink takes it at its next start, and has the one of before until "
+            f"{before.not_valid_after_utc:%Y-%m-%d}: before that day, between runs,"
+        )
+        print(f"  fedkd server stop {folder}")
+        print(f"  fedkd server start {folder} --detach")
     return DONE
 
 

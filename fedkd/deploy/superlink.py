@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
+
 from fedkd.audit.passphrase import CREDENTIALS, PASSPHRASE_FILE
 from fedkd.deploy.locked import readable_path
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder, Settings
@@ -90,6 +92,19 @@ def is_healthy(server: ServerFolder, settings: Settings, seconds: float = 2.0) -
         return False
     finally:
         asked.close()
+
+
+def served(settings: Settings, seconds: float = 2.0) -> x509.Certificate | None:
+    """The certificate that is shown on the SuperLink's port, whether it holds or not.
+
+    It is the one of the SuperLink's start, whatever was made since. None where nobody shows one.
+    """
+    place = (HOST, settings.superlink_port)
+    try:
+        shown = ssl.get_server_certificate(place, timeout=seconds)
+        return x509.load_pem_x509_certificate(shown.encode())
+    except (OSError, ValueError):
+        return None
 
 
 def wait_until_healthy(

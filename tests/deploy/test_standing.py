@@ -3,10 +3,14 @@
 import http.client
 import json
 import logging
+import os
 import re
+import shutil
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,11 +26,12 @@ from fedkd.deploy.hospital_standing import figures_of, standing_of
 from fedkd.deploy.lines import JsonLines, Line, teller
 from fedkd.deploy.metrics import Metric, one, server, text_of
 from fedkd.deploy.preparing import Whose, prepare_letterbox
+from fedkd.deploy.running import SERVER, SUPERLINK, _write_pid
 from fedkd.deploy.server_metrics import KEPT_SECONDS, kept, server_metrics
 from fedkd.deploy.service import Service
 from fedkd.deploy.site_metrics import site_metrics
 from fedkd.deploy.socket import listening
-from fedkd.deploy.standing import Standing, standing
+from fedkd.deploy.standing import SERVED, Standing, standing
 from fedkd.knowledge import BadInput
 from tests.deploy.federated import SITES, Federated, table
 
@@ -139,6 +144,50 @@ def test_a_coordinator_is_warned_before_a_certificate_expires(federated: Federat
     named = 'fedkd_certificate_expiry_timestamp_seconds{name="server.crt"}'
     left = parsed(text_of(server_metrics(found)))[named] - datetime.now(UTC).timestamp()
     assert (SOON - 1) * 86_400 < left < (SOON + 1) * 86_400
+
+
+@contextmanager
+def shown(certificate: Path, key: Path) -> Iterator[int]:
+    """The port of a TLS server on loopback that shows a certificate, and says nothing."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    bare, _ = listener.accept()
+                    with bare, suppress(OSError):
+                        tls.wrap_socket(bare, server_side=True).close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(("left", "said"), [(-1, "expired"), (SOON, "expires")])
+def test_a_certificate_that_the_superlink_still_serves_is_warned_of(
+    federated: Federated, tmp_path: Path, left: int, said: str
+) -> None:
+    server = federated.copied(tmp_path / "all").server
+    now = datetime.now(UTC)
+    make_leaf(server.keys, "127.0.0.1", now=now - timedelta(days=365 - left, hours=-1))
+    for name in ("server.crt", "server.key"):
+        shutil.copy(server.keys / name, tmp_path / name)
+    make_leaf(server.keys, "127.0.0.1")  # as fedkd server rotate makes it
+    for name in (SERVER, SUPERLINK):
+        _write_pid(server, name, os.getpid())
+    with shown(tmp_path / "server.crt", tmp_path / "server.key") as port:
+        settings = server.folder / "server.yaml"
+        settings.write_text(settings.read_text().replace("18000", str(port)))
+        found = standing(server)
+    (warning,) = [each for each in found.warnings if SERVED in each]
+    assert f"which {said} at {now + timedelta(days=left, hours=1):%Y-%m-%d}" in warning
+    assert "fedkd server stop, fedkd server start" in warning
+    served = f'fedkd_certificate_expiry_timestamp_seconds{{name="{SERVED}"}}'
+    assert served in parsed(text_of(server_metrics(found)))
+    if left < 0:
+        assert "does not answer" not in str(found.warnings)  # another log would be looked at
 
 
 def test_a_coordinators_figures_are_what_its_status_says(federated: Federated) -> None:
