@@ -237,11 +237,11 @@ def status(folder: Path, *, as_json: bool) -> int:
     if as_json:
         _print(found.to_json())
     else:
-        _table(found)
+        _table(found, folder)
     return DONE
 
 
-def _table(found: Standing) -> None:
+def _table(found: Standing, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -266,16 +266,16 @@ def _table(found: Standing) -> None:
         words = (str(run.get(key, "")) for key in ("run-id", "status", "elapsed"))
         console.print("run " + " ".join(words), highlight=False, markup=False)
     for each_run in found.progress:
-        console.print(_progress(each_run), highlight=False, markup=False)
+        console.print(_progress(each_run, folder), highlight=False, markup=False)
         for each_evaluation in each_run.evaluations:
             console.print(_evaluated(each_evaluation), highlight=False, markup=False)
     for warning in found.warnings:
         console.print(f"WARNING: {warning}", highlight=False, markup=False)
 
 
-def _progress(run: RunStanding) -> str:
+def _progress(run: RunStanding, folder: Path) -> str:
     kind = "rehearsal" if run.rehearsal else "run"
-    said = f"{kind} {run.run} in runs/{run.folder}: {run.state or 'not begun'}"
+    said = f"{kind} {run.run} in runs/{run.folder}: {run.shown}"
     if run.round is not None:
         closing = run.rounds is not None and run.round > run.rounds
         said += ", closing" if closing else f", round {run.round} of {run.rounds}"
@@ -285,15 +285,18 @@ def _progress(run: RunStanding) -> str:
         if cosigned is not None:
             by = f"{cosigned['size']} of them cosigned by {', '.join(cosigned['by'])}"
         said += f"; log of {run.checkpoint['size']} entries, {by}"
+    if run.cut_off:
+        said += f"; go on with: fedkd run --resume {folder / 'runs' / run.folder}"
     return said
 
 
 def _evaluated(evaluation: EvaluationStanding) -> str:
-    said = f"  evaluation {evaluation.name} of its student: {evaluation.state or 'not begun'}"
+    said = f"  evaluation {evaluation.name} of its student: {evaluation.shown}"
     if evaluation.epsilon is not None:
         said += f", epsilon {evaluation.epsilon:g} each"
     rulings = ", ".join(f"{site} {ruling}" for site, ruling in sorted(evaluation.rulings.items()))
-    return f"{said}; {rulings or 'nobody was heard yet'}"
+    said += f"; {rulings or 'nobody was heard yet'}"
+    return f"{said}; go on with: the same fedkd evaluate" if evaluation.cut_off else said
 
 
 def _confirmed(enrolment: Enrolment, fingerprint: str | None, yes: bool) -> bool:

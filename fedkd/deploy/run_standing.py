@@ -1,8 +1,9 @@
 """Says how a coordinator's runs stand: in which round, who takes part, how far the log goes."""
 
+import fcntl
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +15,16 @@ MOST_RUNS: Final = 5
 """The newest ones, which are told of."""
 EVALUATIONS: Final = "evaluations"
 """The folder within a run's where evaluations of its student are, each in its own."""
+CONDUCTING: Final = ".conducting"
+"""The file in a run's folder that whoever conducts it, or an evaluation of it, holds locked."""
+CUT_OFF: Final = "cut off"
+"""What is said of a run or an evaluation that began, did not end, and that nobody conducts."""
+_GOING: Final = ("begun", "proposed", "running")
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationStanding:
-    """An evaluation of a run's student: `state`, `why` and `rulings` as a run's.
+    """An evaluation of a run's student: `state`, `why`, `rulings` and `cut_off` as a run's.
 
     `epsilon` is what each hospital would be charged, None where the question names none.
     """
@@ -29,6 +35,12 @@ class EvaluationStanding:
     rulings: Mapping[str, str]
     epsilon: float | None
     expires: str | None
+    cut_off: bool = False
+
+    @property
+    def shown(self) -> str:
+        """In which state it is, for people and metrics."""
+        return _shown(self.state, self.cut_off)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +50,8 @@ class RunStanding:
     `round` is the one that was begun last, of `rounds`; one more than those is the closing.
     `rulings` are by site what it said to the proposal, `software` what it runs. `epsilon` is what
     was proposed that each site may spend at most, None where nothing bounds it. `checkpoint` is of
-    the server's log. `evaluations` are of its student, oldest first.
+    the server's log. `evaluations` are of its student, oldest first. It is `cut_off` where its
+    state is one of a run that goes on, and no process conducts it.
     """
 
     folder: str
@@ -54,6 +67,12 @@ class RunStanding:
     epsilon: float | None
     checkpoint: Mapping[str, Any] | None
     evaluations: tuple[EvaluationStanding, ...] = ()
+    cut_off: bool = False
+
+    @property
+    def shown(self) -> str:
+        """In which state it is, for people and metrics."""
+        return _shown(self.state, self.cut_off)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -78,7 +97,9 @@ def _proposed(folder: Path) -> list[Path]:
 
 def _run(folder: Path) -> RunStanding:
     told, paper = _json(folder / "status.json"), _json(folder / "proposal.json")
-    asked = paper.get("asked", {})
+    asked, evaluations = paper.get("asked", {}), _proposed(folder / EVALUATIONS)
+    going = [path for path in (folder, *evaluations) if _is_going(path)]
+    cut_off = set(going) - _conducted(folder, going)
     return RunStanding(
         folder=folder.name,
         run=told.get("run", paper.get("run")),
@@ -92,11 +113,42 @@ def _run(folder: Path) -> RunStanding:
         mechanism=asked.get("mechanism"),
         epsilon=asked.get("epsilon"),
         checkpoint=_checkpoint(folder / "server"),
-        evaluations=tuple(_evaluation(path) for path in _proposed(folder / EVALUATIONS)),
+        evaluations=tuple(_evaluation(path, path in cut_off) for path in evaluations),
+        cut_off=folder in cut_off,
     )
 
 
-def _evaluation(folder: Path) -> EvaluationStanding:
+def _shown(state: str | None, cut_off: bool) -> str:
+    return CUT_OFF if cut_off else state or "not begun"
+
+
+def _is_going(folder: Path) -> bool:
+    return _json(folder / "status.json").get("state") in _GOING
+
+
+def _conducted(run: Path, going: Sequence[Path]) -> set[Path]:
+    """Which one of `going` a process conducts: none where nobody holds the run's lock.
+
+    There is one lock for a run and its evaluations; who holds it told last how far it is.
+    """
+    if not going or not is_conducted(run):
+        return set()
+    return {max(going, key=lambda path: (path / "status.json").stat().st_mtime)}
+
+
+def is_conducted(run: Path) -> bool:
+    """Whether a process conducts the run in this folder, or an evaluation of it, just now."""
+    try:
+        with (run / CONDUCTING).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _evaluation(folder: Path, cut_off: bool) -> EvaluationStanding:
     told, paper = _json(folder / "status.json"), _json(folder / "proposal.json")
     return EvaluationStanding(
         name=folder.name,
@@ -105,6 +157,7 @@ def _evaluation(folder: Path) -> EvaluationStanding:
         rulings=told.get("rulings", {}),
         epsilon=paper.get("asked", {}).get("epsilon"),
         expires=paper.get("expires"),
+        cut_off=cut_off,
     )
 
 

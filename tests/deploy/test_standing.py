@@ -1,5 +1,6 @@
 """How a coordinator and a hospital say that they stand, to a person, to a program, to a watcher."""
 
+import fcntl
 import http.client
 import json
 import logging
@@ -20,18 +21,21 @@ from fedkd.audit import Log
 from fedkd.cli.hospital import start as site_start
 from fedkd.cli.hospital import status as site_status
 from fedkd.cli.server import status as server_status
+from fedkd.cli.telling import alone
 from fedkd.deploy.authority import ending, make_authority, make_leaf
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.hospital_standing import figures_of, standing_of
 from fedkd.deploy.lines import JsonLines, Line, teller
 from fedkd.deploy.metrics import Metric, one, server, text_of
 from fedkd.deploy.preparing import Whose, prepare_letterbox
+from fedkd.deploy.run_standing import CONDUCTING, is_conducted
 from fedkd.deploy.running import SERVER, SUPERLINK, _write_pid
 from fedkd.deploy.server_metrics import KEPT_SECONDS, kept, server_metrics
 from fedkd.deploy.service import Service
 from fedkd.deploy.site_metrics import site_metrics
 from fedkd.deploy.socket import listening
 from fedkd.deploy.standing import SERVED, Standing, standing
+from fedkd.federation.durable import write_json
 from fedkd.knowledge import BadInput
 from tests.deploy.federated import SITES, Federated, table
 
@@ -188,6 +192,62 @@ def test_a_certificate_that_the_superlink_still_serves_is_warned_of(
     assert served in parsed(text_of(server_metrics(found)))
     if left < 0:
         assert "does not answer" not in str(found.warnings)  # another log would be looked at
+
+
+def test_a_run_that_nobody_conducts_any_more_is_not_shown_as_running(
+    federated: Federated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = federated.copied(tmp_path / "all").server
+    run = next((server.folder / "runs").iterdir())
+    evaluation = run / "evaluations" / "abcd"
+    evaluation.mkdir(parents=True)
+    (evaluation / "proposal.json").write_text("{}")
+    left = {"state": "running", "round": 1, "rounds": 2}
+    write_json(run / "status.json", {**json.loads((run / "status.json").read_text()), **left})
+
+    def told() -> tuple[bool, bool, str, dict[str, float]]:
+        found = standing(server)
+        (shown,) = found.progress
+        capsys.readouterr()
+        assert server_status(server.folder, as_json=False) == 0
+        lines = " ".join(capsys.readouterr().out.split())
+        figures = parsed(text_of(server_metrics(found)))
+        return shown.cut_off, shown.evaluations[0].cut_off, lines, figures
+
+    cut, _, said, figures = told()
+    assert cut
+    assert "cut off, round 1 of 2; log of" in said
+    assert f"fedkd run --resume {run}".replace(" ", "") in said.replace(" ", "")
+    assert figures['fedkd_server_run_state{state="cut off"}'] == 1
+    with alone(run, lambda state, **more: None):
+        cut, _, said, figures = told()
+        assert not cut
+        assert "running, round 1 of 2" in said
+        assert figures['fedkd_server_run_state{state="running"}'] == 1
+
+    write_json(run / "status.json", {**left, "state": "finished"})
+    write_json(evaluation / "status.json", {"state": "proposed"})
+    cut, cut_evaluation, said, figures = told()
+    assert (cut, cut_evaluation) == (False, True)
+    assert "cut off; nobody was heard yet; go on with: the same fedkd evaluate" in said
+    assert figures['fedkd_server_evaluations{state="cut off"}'] == 1
+    with alone(run, lambda state, **more: None):
+        assert told()[:2] == (False, False)
+
+
+def test_who_only_looks_does_not_keep_a_run_from_going_on(tmp_path: Path) -> None:
+    told = []
+    with alone(tmp_path, lambda state, **more: told.append(state)):
+        assert is_conducted(tmp_path)
+        with pytest.raises(BadInput, match="another process conducts"), alone(tmp_path, print):
+            pass
+    assert not is_conducted(tmp_path)
+    with (tmp_path / CONDUCTING).open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with alone(tmp_path, lambda state, **more: told.append(state)):
+            pass
+    assert told == ["begun", "finished"] * 2
 
 
 def test_a_coordinators_figures_are_what_its_status_says(federated: Federated) -> None:
