@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from sqlite3 import SQLITE_BUSY, SQLITE_LOCKED
 from typing import Any, Final
 
 from fedkd.audit import SERVER, Log
@@ -20,6 +21,16 @@ CONDUCTING: Final = ".conducting"
 CUT_OFF: Final = "cut off"
 """What is said of a run or an evaluation that began, did not end, and that nobody conducts."""
 _GOING: Final = ("begun", "proposed", "running")
+_STATUS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "run": str, "state": str, "why": str, "round": int, "rounds": int,
+    "rulings": dict, "software": dict,
+}  # fmt: skip
+_PAPER: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "run": str, "rehearsal": bool, "expires": str, "asked": dict,
+}  # fmt: skip
+_ASKED: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "rounds": int, "mechanism": str, "epsilon": (int, float),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,8 @@ class RunStanding:
     `rulings` are by site what it said to the proposal, `software` what it runs. `epsilon` is what
     was proposed that each site may spend at most, None where nothing bounds it. `checkpoint` is of
     the server's log. `evaluations` are of its student, oldest first. It is `cut_off` where its
-    state is one of a run that goes on, and no process conducts it.
+    state is one of a run that goes on, and no process conducts it. `troubles` say which of its
+    files cannot be read; what they would have said is missing.
     """
 
     folder: str
@@ -68,6 +80,7 @@ class RunStanding:
     checkpoint: Mapping[str, Any] | None
     evaluations: tuple[EvaluationStanding, ...] = ()
     cut_off: bool = False
+    troubles: tuple[str, ...] = ()
 
     @property
     def shown(self) -> str:
@@ -96,8 +109,9 @@ def _proposed(folder: Path) -> list[Path]:
 
 
 def _run(folder: Path) -> RunStanding:
-    told, paper = _json(folder / "status.json"), _json(folder / "proposal.json")
-    asked, evaluations = paper.get("asked", {}), _proposed(folder / EVALUATIONS)
+    troubles: list[str] = []
+    told, paper, asked = _papers(folder, troubles)
+    evaluations = _proposed(folder / EVALUATIONS)
     going = [path for path in (folder, *evaluations) if _is_going(path)]
     cut_off = set(going) - _conducted(folder, going)
     return RunStanding(
@@ -112,9 +126,10 @@ def _run(folder: Path) -> RunStanding:
         software=told.get("software", {}),
         mechanism=asked.get("mechanism"),
         epsilon=asked.get("epsilon"),
-        checkpoint=_checkpoint(folder / "server"),
-        evaluations=tuple(_evaluation(path, path in cut_off) for path in evaluations),
+        checkpoint=_checkpoint(folder / "server", troubles),
+        evaluations=tuple(_evaluation(path, path in cut_off, troubles) for path in evaluations),
         cut_off=folder in cut_off,
+        troubles=tuple(troubles),
     )
 
 
@@ -123,7 +138,7 @@ def _shown(state: str | None, cut_off: bool) -> str:
 
 
 def _is_going(folder: Path) -> bool:
-    return _json(folder / "status.json").get("state") in _GOING
+    return _papers(folder, [])[0].get("state") in _GOING
 
 
 def _conducted(run: Path, going: Sequence[Path]) -> set[Path]:
@@ -148,33 +163,63 @@ def is_conducted(run: Path) -> bool:
     return False
 
 
-def _evaluation(folder: Path, cut_off: bool) -> EvaluationStanding:
-    told, paper = _json(folder / "status.json"), _json(folder / "proposal.json")
+def _evaluation(folder: Path, cut_off: bool, troubles: list[str]) -> EvaluationStanding:
+    own: list[str] = []
+    told, paper, asked = _papers(folder, own)
+    troubles += [f"{EVALUATIONS}/{folder.name}, {said}" for said in own]
     return EvaluationStanding(
         name=folder.name,
         state=told.get("state"),
         why=told.get("why"),
         rulings=told.get("rulings", {}),
-        epsilon=paper.get("asked", {}).get("epsilon"),
+        epsilon=asked.get("epsilon"),
         expires=paper.get("expires"),
         cut_off=cut_off,
     )
 
 
-def _checkpoint(server: Path) -> dict[str, Any] | None:
+def _checkpoint(server: Path, troubles: list[str]) -> dict[str, Any] | None:
     path = server / "log.sqlite"
     if not path.exists():
         return None
     try:
         with Log(path, SERVER) as log:
             return checkpoint_of(log)
-    except sqlite3.OperationalError:  # its writer has it for longer than this waits
+    except (sqlite3.Error, OSError, ValueError, LookupError, TypeError) as error:
+        # Its writer may have it for longer than this waits: that is no damage.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (SQLITE_BUSY, SQLITE_LOCKED):
+            troubles.append(f"{server.name}/{path.name}: {error}")
         return None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _papers(
+    folder: Path, troubles: list[str]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What was told last, what was proposed, and what it asks for, as far as that can be read."""
+    told = _mapping(_json(folder / "status.json", troubles), _STATUS, "status.json", troubles)
+    paper = _mapping(_json(folder / "proposal.json", troubles), _PAPER, "proposal.json", troubles)
+    return told, paper, _mapping(paper.get("asked", {}), _ASKED, "proposal.json", troubles)
+
+
+def _json(path: Path, troubles: list[str]) -> Any:
     try:
-        told = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
         return {}
-    return told if isinstance(told, dict) else {}
+    except (OSError, ValueError, RecursionError) as error:
+        troubles.append(f"{path.name}: {error}")
+        return {}
+
+
+def _mapping(
+    plain: Any, kinds: Mapping[str, type | tuple[type, ...]], name: str, troubles: list[str]
+) -> dict[str, Any]:
+    """The values of `kinds` in `plain`, without those of another kind."""
+    if not isinstance(plain, dict):
+        troubles.append(f"{name}: no mapping")
+        return {}
+    known = {key: plain[key] for key in kinds if plain.get(key) is not None}
+    wrong = sorted(key for key, value in known.items() if not isinstance(value, kinds[key]))
+    if wrong:
+        troubles.append(f"{name}: not what fedkd writes under {', '.join(wrong)}")
+    return {key: value for key, value in known.items() if key not in wrong}

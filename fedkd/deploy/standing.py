@@ -136,6 +136,7 @@ def standing(server: ServerFolder) -> Standing:
         warnings.append(str(error))
     progress = runs_of(server.folder / "runs")
     warnings += _apart(roster.admitted(), progress)
+    warnings += [f"runs/{run.folder}, {said}" for run in progress for said in run.troubles]
     return Standing(
         name=settings.name,
         address=settings.address,

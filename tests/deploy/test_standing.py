@@ -8,9 +8,10 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -233,6 +234,42 @@ def test_a_run_that_nobody_conducts_any_more_is_not_shown_as_running(
     assert figures['fedkd_server_evaluations{state="cut off"}'] == 1
     with alone(run, lambda state, **more: None):
         assert told()[:2] == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda run: (run / "server" / "log.sqlite").write_bytes(b"x" * 8192), "not a database"),
+        (lambda run: shutil.rmtree(run / "server" / "keys"), "found no key beside a log"),
+        (lambda run: sql(run, "PRAGMA user_version = 99"), "a newer fedkd wrote it"),
+        (lambda run: sql(run, "DROP TABLE checkpoints"), "no such table"),
+        (lambda run: write_json(run / "status.json", {"rulings": [], "round": "2"}), "status.json"),
+        (lambda run: (run / "proposal.json").write_text('{"asked": 3}'), "proposal.json"),
+    ],
+)
+def test_one_damaged_run_takes_status_away_from_no_other(
+    federated: Federated, tmp_path: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    server = federated.copied(tmp_path / "all").server
+    run = next((server.folder / "runs").iterdir())
+    shutil.copytree(run, server.folder / "runs" / "whole")
+    damage(run)
+    found = standing(server)
+    (warning,) = found.warnings
+    assert warning.startswith(f"runs/{run.name}")
+    assert said in warning
+    damaged, whole = sorted(found.progress, key=lambda it: it.folder == "whole")
+    assert damaged.checkpoint is None or "json" in said
+    assert whole.checkpoint is not None
+    assert server_status(server.folder, as_json=False) == 0
+    assert server_status(server.folder, as_json=True) == 0
+    assert text_of(server_metrics(found))
+
+
+def sql(run: Path, command: str) -> None:
+    with sqlite3.connect(run / "server" / "log.sqlite") as database:
+        database.execute(command)
+    database.close()
 
 
 def test_who_only_looks_does_not_keep_a_run_from_going_on(tmp_path: Path) -> None:
