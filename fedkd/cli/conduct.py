@@ -59,7 +59,7 @@ def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
         run.config["deadline"],
         relay_of(run, log),
         count,
-        run.members(),
+        run.members,
         numbers + ROOM_BYTES,
     )
     sites = run.agreed(asking, log)

@@ -13,6 +13,7 @@ from fedkd.cli.run import open_run
 from fedkd.cli.site import disclose_bodies
 from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import Desk, Shelf
+from fedkd.deploy.coordinator import revoke
 from fedkd.federation.paying import ledger_of
 from fedkd.federation.rounds import NoQuorum
 from fedkd.report.building import build as build_report
@@ -166,6 +167,53 @@ def test_a_site_that_takes_its_yes_back_is_left_out_from_then_on(federated: Fede
     folder = federated.conducted(run)
     clients = json.loads((folder / "summary.json").read_text())["clients"]
     assert [row["site"] for row in clients if row["left_out"]] == ["west"]
+
+
+class Revoking(FederatedGrid):
+    """A grid on which a site is revoked while the first round's answers come in."""
+
+    def __init__(self, federated: Federated, site: str) -> None:
+        super().__init__(federated)
+        self.federated, self.site = federated, site
+        self.began = self.revoked = False
+        self.asked_after: set[int] = set()
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        letters = list(messages)
+        self.began |= any(letter.metadata.group_id == "1" for letter in letters)
+        if self.revoked:
+            self.asked_after |= {letter.metadata.dst_node_id for letter in letters}
+        return super().push_messages(letters)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        if self.began and not self.revoked:
+            revoke(self.federated.server, self.site)
+            self.revoked = True
+        return super().pull_messages(message_ids)
+
+
+def test_a_site_that_is_revoked_in_a_run_is_asked_nothing_more(federated: Federated) -> None:
+    run = federated.proposed()
+    taken_in(federated, run)
+    approve(federated, run)
+    grid = Revoking(federated, "west")
+    folder = federated.conducted(run, grid)
+    assert grid.asked_after == {federated.nodes[site] for site in ("east", "north")}
+    with Log(folder / "server" / "log.sqlite", "server") as log:
+        left_out = [entry.body["left_out"] for entry in log.entries("answers.admitted")]
+    assert left_out == [{}, {"west": "not admitted"}]
+
+
+def test_a_site_that_is_revoked_while_people_decide_takes_no_part(federated: Federated) -> None:
+    run = federated.proposed()
+    taken_in(federated, run)
+    approve(federated, run)
+    grid = Revoking(federated, "west")
+    grid.began = True  # with the first ruling that comes in
+    folder = federated.conducted(run, grid)
+    assert federated.nodes["west"] not in grid.asked_after
+    (left,) = events(folder / "server", "server", "party.left")
+    assert left["party"] == "west"
 
 
 def playing(own: Desk, other: Desk) -> Desk:
