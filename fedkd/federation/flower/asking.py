@@ -144,13 +144,14 @@ class GridAsk:
             return nodes
         return [node for node in nodes if self._members.get(node) in roster]
 
-    def roll_call(self, run: str, roster: Sequence[str]) -> RollCalled:
+    def roll_call(self, run: str, roster: Sequence[str], *, patiently: bool = True) -> RollCalled:
         """Learns which node is which site of `roster`; nobody else is asked anything after it.
 
         Waits until as many nodes are connected as the roster has sites, or the deadline has
-        passed. A name that two nodes give belongs to neither: neither is asked.
+        passed; not `patiently`, asks those that are connected now. A name that two nodes give
+        belongs to neither: neither is asked.
         """
-        expected = len(roster)
+        expected = len(roster) if patiently else 0
         until = time.monotonic() + self.deadline_s
         nodes = self._nodes(roster)
         while len(nodes) < expected and time.monotonic() < until:
@@ -160,7 +161,8 @@ class GridAsk:
         first = cover(self.relay.first()) if self.relay else b""
         covers = dict.fromkeys(nodes, first)
         named: dict[str, list[_Letter]] = {}
-        for letter in self._post(dict.fromkeys(nodes, question), covers, 0):
+        seconds = None if patiently else PROPOSAL_SECONDS
+        for letter in self._post(dict.fromkeys(nodes, question), covers, 0, deadline_s=seconds):
             site, refused, software = _present(letter.body, run)
             if self._members is not None and self._members[letter.node] != site:
                 named.setdefault(site, [])  # a node that speaks for somebody else
