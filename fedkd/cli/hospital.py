@@ -307,6 +307,8 @@ def _lines(told: Mapping[str, Any], folder: Path) -> list[str]:
         f"{told['site']} in {told['federation']}: {state}, {running}, "
         f"{connected[told['connected']]} ({told['address']})"
     ]
+    if told["proxy"]:
+        lines.append(f"  proxy     {told['proxy']}")
     versions, service = told["versions"], told["service"]
     there = versions["coordinator"]
     lines.append(

@@ -93,16 +93,19 @@ def connect_through(line: socket.socket, proxy: Proxy, host: str, port: int) -> 
         answer.close()
     if 200 <= answer.status < 300:
         return
-    raise ProxyRefused(f"CONNECT {place} is answered by {answer.status}", _asked(answer, place))
+    raise ProxyRefused(
+        f"CONNECT {place} is answered by {answer.status}", remedy(answer.status, place)
+    )
 
 
-def _asked(answer: HTTPResponse, place: str) -> str:
-    if answer.status == 407:
+def remedy(status: int, place: str) -> str:
+    """Whom to ask for what, where a proxy answers CONNECT to `place` by `status`."""
+    if status == 407:
         return (
             "it wants a name and password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT (Basic), or "
             f"ask the network's people to let this machine through to {place} without"
         )
-    if answer.status in (502, 503, 504):
+    if status in (502, 503, 504):
         return (
             f"the proxy does not reach {place}: ask the network's people to allow it, and the "
             "coordinator whether its server runs"

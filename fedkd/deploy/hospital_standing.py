@@ -11,7 +11,7 @@ from fedkd.deploy.heads import checkpoint_of
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.locked import keys_of_hospital, standing_of_keys
 from fedkd.deploy.retention import standing_of_retention
-from fedkd.deploy.starting import connection_of, running_in, service_of
+from fedkd.deploy.starting import connection_of, refused_by_proxy, running_in, service_of
 from fedkd.deploy.supervising import state_of, supervisor_of
 from fedkd.deploy.versions import UPDATE, advice, refused_as_newer, versions_of
 from fedkd.federation.paying import ledger_of
@@ -27,13 +27,15 @@ def standing_of(hospital: Hospital) -> dict[str, Any]:
     where = running_in(hospital.letterbox)
     held = holding(hospital.authority)
     folders = {kind: _site(folder) for kind, folder in _folders(hospital).items()}
+    connected = connection_of(hospital.letterbox)
     versions = versions_of(hospital, None if service is None else service.get("software"))
     return {
         "site": told["site"],
         "federation": told["federation"],
         "address": told["address"],
         "running": supervisor_of(hospital.run) is not None or service is not None,
-        "connected": connection_of(hospital.letterbox),
+        "connected": connected,
+        "proxy": "" if connected is not False else _proxy(hospital, told["address"]),
         "paused": hospital.is_paused,
         "left": hospital.left.exists(),
         "service": service,
@@ -51,6 +53,10 @@ def standing_of(hospital: Hospital) -> dict[str, Any]:
         ],
         **folders,
     }
+
+
+def _proxy(hospital: Hospital, address: str) -> str:
+    return refused_by_proxy(hospital.letterbox, address)
 
 
 def _refused(hospital: Hospital) -> list[str]:
