@@ -129,6 +129,7 @@ def start(
 ) -> int:
     """Runs the hospital's processes until it is told to stop."""
     from fedkd.deploy import keeping
+    from fedkd.deploy.apart import expect_cut_off, warnings_at_start
     from fedkd.deploy.authority import ending_authority
     from fedkd.deploy.lines import expect_format, teller
     from fedkd.deploy.locked import opened_hospital, readable_path, secret_of
@@ -158,12 +159,14 @@ def start(
     else:
         hospital.invited()
         _expect_may_start(hospital)
+        expect_cut_off(halves, keep_network=keep_network)
         expect_alone(keeping.where(hospital, halves))
         hospital.expect_private(who.group)
         opened = opened_hospital(hospital)
         node_key = None if opened is None else readable_path(hospital.node_key)
         prepare_letterbox(hospital, who, node_key)
         found_if_needed(hospital)
+    apart = warnings_at_start(hospital, who, halves, keep_network=keep_network)
     if detach:
         folder = keeping.where(hospital, halves)
         log = folder / "start.log"
@@ -172,9 +175,11 @@ def start(
         command = [sys.executable, "-m", "fedkd", *words]
         pid = in_background(command, log, folder, passphrase=said)
         print(f"started in the background, process {pid}; see {log}")
+        for warning in apart:
+            print(f"WARNING: {warning}")
         return DONE
     authority = hospital.letterbox / AUTHORITY if only == LETTERBOX else hospital.authority
-    warnings = ending_authority(authority)
+    warnings = [*apart, *ending_authority(authority)]
     if only != LETTERBOX and who.group is not None:
         warnings += hospital.records_in_reach(who.group)
     for warning in warnings:

@@ -184,7 +184,8 @@ def site_start(
     keep_network: Annotated[
         bool,
         typer.Option(
-            "--keep-network", help="Do not take the network away: a unit or container did."
+            "--keep-network",
+            help="Start the service also with a network: a unit or container took it away.",
         ),
     ] = False,
     log_format: LogFormat = "text",

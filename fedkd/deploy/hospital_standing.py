@@ -6,6 +6,7 @@ from typing import Any
 
 from fedkd import __version__
 from fedkd.audit import Log
+from fedkd.deploy.apart import warnings_of
 from fedkd.deploy.authority import ending_authority, holding
 from fedkd.deploy.heads import checkpoint_of
 from fedkd.deploy.hospital import Hospital
@@ -47,6 +48,7 @@ def standing_of(hospital: Hospital) -> dict[str, Any]:
         "certificates": [held.to_json()],
         "versions": versions,
         "warnings": [
+            *warnings_of(hospital, service),
             *ending_authority(hospital.authority),
             *advice(hospital, versions),
             *_refused(hospital),

@@ -64,6 +64,8 @@ card:
 model: {model}
 training: {{learning_rate: {rate}, weight_decay: {decay}, steps: records}}
 validation: 0.1         # the share of the records by which the model is judged; they are not learnt
+# seed: 11              # who is in that share, where mechanism is none: as in a simulation of this
+#                         seed, whose student a run then repeats to the last bit; else it is chance
 
 # How answers are protected. dp_training is the default: what leaves has a bound, epsilon, and the
 # data protection officer's signed paper says how much may ever be spent; it starts at epsilon 1.

@@ -20,6 +20,7 @@ from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHARED, SHIMS
 from fedkd.deploy.socket import Away, Frame, Kind, connected, request
 from fedkd.deploy.supervising import (
+    TURN_SECONDS,
     Program,
     behind_a_pipe,
     is_supervised,
@@ -122,7 +123,7 @@ def _service(
         hospital.run / "service.log",
         ready=lambda: _listens(hospital.socket),
         explain=_last_line,
-        end_seconds=30.0,
+        end_seconds=TURN_SECONDS,
         secret=key,
         log_mode=0o600,  # what went wrong with records is none of the letterbox's business
     )

@@ -1,6 +1,7 @@
 """What Flower's node is told to try again, what it ends for, and what its last line says."""
 
 from email.utils import formatdate
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from fedkd.federation.flower.node import (
     PROXY,
     Trouble,
     heartbeat_seconds,
+    keep_shut,
     poll_seconds,
 )
 
@@ -156,3 +158,26 @@ def test_how_often_is_said_by_the_environment_within_bounds(monkeypatch) -> None
         monkeypatch.setenv(HEARTBEAT_VARIABLE, said)
         monkeypatch.setenv(POLL_VARIABLE, said)
         assert (heartbeat_seconds(), poll_seconds()) == (beats, looks)
+
+
+def pulls_by(*names: str):
+    """A stand-in for another version of Flower's module, whose node calls functions of `names`."""
+    scope: dict[str, object] = {}
+    exec(f"def _pull_and_store_message(): {'; '.join(f'{name}()' for name in names)}", scope)  # noqa: S102
+    return SimpleNamespace(**dict.fromkeys(names, print), **scope)
+
+
+def test_nothing_of_a_bundle_is_opened_at_the_node() -> None:
+    flower = pulls_by("get_fab", "get_fused_config_from_fab")
+    keep_shut(flower)
+    assert flower.get_fused_config_from_fab(b"no archive at all", None) == {}
+
+
+@pytest.mark.parametrize("names", [("get_fab",), ("get_fab", "get_config_of_fab")])
+def test_a_flower_that_opens_bundles_elsewhere_does_not_start(names: tuple[str, ...]) -> None:
+    with pytest.raises(RuntimeError, match=r"expected flwr 1\.41"):
+        keep_shut(pulls_by(*names))
+    moved = pulls_by(*names)
+    moved.get_fused_config_from_fab = print  # still there, and called by nobody
+    with pytest.raises(RuntimeError, match=r"expected flwr 1\.41"):
+        keep_shut(moved)

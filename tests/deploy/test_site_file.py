@@ -144,6 +144,18 @@ def test_the_template_reads_back_as_far_as_the_file_tells(
     assert found.policy.generators == ("dictionary",)
 
 
+def test_the_templates_seed_is_read_once_it_is_no_comment(tmp_path: Path) -> None:
+    """Without it no deployed student is the simulation's, whatever seed the run names."""
+    text = filled(template("north", tmp_path, FEDERATION, None, None))
+    assert "\n# seed: 11 " in text
+    path = tmp_path / "site.yaml"
+    typed = text.replace("\n# seed: 11 ", "\nseed: 11 ").replace(
+        "\nmechanism: dp_training\n", "\nmechanism: none\n"
+    )
+    path.write_text(typed)
+    assert SiteFile.read(path).seed == 11
+
+
 def test_a_template_that_nobody_filled_in_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text(template("north", tmp_path, FEDERATION, None, "Patient No"))

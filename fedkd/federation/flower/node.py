@@ -5,7 +5,9 @@
 The SuperNode of Flower 1.41 stays behind as a process that asks for nothing more once one call to
 the SuperLink failed in a way that it does not try again. Here a line that was cut is tried again,
 and one that the hospital's own proxy did not give. What cannot go on ends the process, whose last
-line says why: whoever supervises it starts it again. The names are private, and known here alone.
+line says why: whoever supervises it starts it again. Of a bundle it would open the pyproject.toml
+before anybody has compared its digest; here nothing of one is opened. The names are private, and
+known here alone.
 """
 
 import os
@@ -36,6 +38,7 @@ LAST_WORDS = re.compile(f"^({ENDS}|{REFUSED})(.+)$", re.MULTILINE)
 PROXY = "fedkd: the proxy gives no tunnel: "
 """And the status by which it said so, or 'no status': a line for each time."""
 _UNTRUSTED, _NO_TLS = "CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"
+_OPENS, _PULLS = "get_fused_config_from_fab", "_pull_and_store_message"
 _MOST_AHEAD, _MOST_BEHIND = 4.0, 300.0
 """Seconds; Flower takes 5 and 305 (superlink/routers/fleet/node_auth.py)."""
 
@@ -128,6 +131,23 @@ def refused(date: str, now: float) -> str:
     )
 
 
+def keep_shut(client: Any) -> None:
+    """Has Flower's node take any bundle's configuration for empty, and open nothing of it.
+
+    A few hundred kilobytes of an archive may unfold to all of a machine's memory, and the bundle
+    is not compared with what is allowed here before a task is taken. Nothing here reads that
+    configuration. `RuntimeError` where `client` (flwr.supernode.start_client_internal) opens
+    bundles by another name: then the node does not start.
+    """
+    called = getattr(getattr(client, _PULLS, None), "__code__", None)
+    if not hasattr(client, _OPENS) or called is None or _OPENS not in called.co_names:
+        raise RuntimeError(
+            f"found a Flower whose node does not open bundles by {_OPENS}, expected flwr 1.41: "
+            "install the version that fedkd names"
+        )
+    setattr(client, _OPENS, lambda bundle, run: {})
+
+
 def main() -> None:
     """The SuperNode as a process; always ends with a status, and with why where that is known."""
     import flwr.supernode.fleet_http_connection as fleet
@@ -138,6 +158,7 @@ def main() -> None:
     from fedkd.federation.flower.guarded import guard
 
     guard()
+    keep_shut(client)
     trouble, longest = Trouble(), poll_seconds()
 
     class Watched(fleet.NodeAuthHttpInterceptor):
