@@ -1,12 +1,14 @@
 """Says what a hospital lets happen at all: its own word, which nobody outside can override."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fedkd.audit import Log
+from fedkd.data.bundled import strangers
 from fedkd.data.typed_by_hand import listed, mapping_of, read_yaml, text, truth
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal
 from fedkd.deploy.proposals import RunProposal
@@ -16,6 +18,7 @@ from fedkd.knowledge import (
     Array,
     BadInput,
     NotInSpace,
+    Public,
     QuerySet,
     Synthetic,
     WrongDigest,
@@ -34,9 +37,11 @@ class Policy:
     """The section `policy` of a hospital's site.yaml; what is left out has these values.
 
     A query set is allowed if its `digest` is listed, or its public `source`, or its `generator`,
-    from which the site draws it again itself. `most_repeats` bounds how often one query may stand
-    in one set. `hours` are local time. `figures` are those that may be reported: `counts`. Of a
-    private run at least `fewest_cosigners` others must say how far this site's log goes.
+    from which the site draws it again itself. A `source` is a name that the coordinator gives: its
+    rows are looked up where this installation carries that set, and nowhere else. `most_repeats`
+    bounds how often one query may stand in one set. `hours` are local time. `figures` are those
+    that may be reported: `counts`. Of a private run at least `fewest_cosigners` others must say
+    how far this site's log goes.
     """
 
     rehearsals: bool = True
@@ -100,44 +105,53 @@ class Policy:
     ) -> str | None:
         """Why a proposed run is not allowed here, whoever approves it; None where it is."""
         spends_nothing = settings.rehearsal or not mechanism.private
-        asked, query = proposal.asked, proposal.query
+        asked, query, accepts = proposal.asked, proposal.query, settings.accepts
         epochs = max(asked["local_epochs"], asked["lesson_epochs"])
         named = query.get("source") or query.get("generator")
-        queries = asked["size"] * asked["rounds"]
-        checks = {
-            "rehearsals": self.rehearsals or not proposal.rehearsal,
-            "query_sets": query.get("digest") in self.digests
-            or named in (self.sources if query["kind"] == "public" else self.generators),
-            "most_rounds": asked["rounds"] <= self.most_rounds,
-            "most_epochs": epochs <= self.most_epochs,
-            "most_queries a run": self.most_queries_a_run is None
-            or queries <= self.most_queries_a_run,
-            "smallest_training_set": patients >= self.smallest_training_set or settings.rehearsal,
-            "mechanism": asked["mechanism"] == mechanism.name,
+        names = self.sources if query["kind"] == "public" else self.generators
+        queries, most = asked["size"] * asked["rounds"], self.most_queries_a_run
+        cosigners = cosigners_needed(proposal, settings.name)
+        return _objection(
+            self._about_rehearsals(proposal),
+            _Limit("query_sets", query.get("digest") in self.digests or named in names,
+                   f"{named} {query.get('digest', '')}".strip(),
+                   f"one of {', '.join((*names, *self.digests)) or 'none at all'}"),
+            _at_most("most_rounds", asked["rounds"], self.most_rounds),
+            _at_most("most_epochs", epochs, self.most_epochs),
+            _at_most("most_queries a run", queries, queries if most is None else most),
+            _Limit("smallest_training_set",
+                   settings.rehearsal or patients >= self.smallest_training_set,
+                   f"{patients} patients to learn from", f"at least {self.smallest_training_set}"),
+            _Limit("mechanism", asked["mechanism"] == mechanism.name,
+                   asked["mechanism"], f"{mechanism.name}, this site's own"),
             # Without them an old copy of the log would spend the budget again, and nobody notice.
-            "fewest_cosigners": spends_nothing
-            or cosigners_needed(proposal, settings.name) >= self.fewest_cosigners,
-            "loss": asked["loss"] in settings.accepts.losses,
-            "codec": asked["codec"] in settings.accepts.codecs,
-        }
-        return next((rule for rule, allowed in checks.items() if not allowed), None)
+            _Limit("fewest_cosigners", spends_nothing or cosigners >= self.fewest_cosigners,
+                   f"{cosigners} others", f"at least {self.fewest_cosigners}"),
+            _among("loss", asked["loss"], accepts.losses),
+            _among("codec", asked["codec"], accepts.codecs),
+        )  # fmt: skip
 
     def objection_to_figures(
         self, proposal: EvaluationProposal, settings: SiteSettings
     ) -> str | None:
         """Why a proposed evaluation is not allowed here, whoever approves it; None where it is."""
         accepts, asked = settings.accepts, proposal.asked
-        classes = len(settings.space.classes)
-        checks = {
-            "rehearsals": self.rehearsals or not proposal.rehearsal,
-            "figures": COUNTS in self.figures,
-            "not asked: another hospital is": settings.name in proposal.sites,
-            "models of evaluations": asked["architecture"] in accepts.models,
-            "most_epsilon of evaluations": asked["epsilon"] <= accepts.most_evaluation_epsilon,
-            "most_rounds": asked["round"] <= accepts.most_rounds + 1,
-            "classes": proposal.would_leave["classes"] == classes,
-        }
-        return next((rule for rule, allowed in checks.items() if not allowed), None)
+        classes, theirs = len(settings.space.classes), proposal.would_leave["classes"]
+        return _objection(
+            self._about_rehearsals(proposal),
+            _among("figures", COUNTS, self.figures),
+            _Limit("not asked: another hospital is", settings.name in proposal.sites,
+                   ", ".join(proposal.sites), settings.name),
+            _among("models of evaluations", asked["architecture"], accepts.models),
+            _at_most("most_epsilon of evaluations", asked["epsilon"],
+                     accepts.most_evaluation_epsilon),
+            _at_most("most_rounds", asked["round"], accepts.most_rounds + 1),
+            _Limit("classes", theirs == classes, str(theirs), str(classes)),
+        )  # fmt: skip
+
+    def _about_rehearsals(self, proposal: AnyProposal) -> "_Limit":
+        allowed = self.rehearsals or not proposal.rehearsal
+        return _Limit("rehearsals", allowed, "a rehearsal", "none, as rehearsals: false says")
 
     def expect_open(self, now: datetime) -> None:
         """Raises `Refused` outside the hours, by this machine's clock, in which it may leave."""
@@ -161,8 +175,14 @@ class Guard:
     build: Build
 
     def expect(self, question: Question, log: Log, now: datetime) -> None:
-        """Raises `Refused` where a question asks for more than was approved, or than is allowed."""
-        asked, plan = self._run().asked, question.plan
+        """Raises `Refused` where a question asks for more than was approved, or than is allowed.
+
+        What was approved is held against the policy of now, too: that may have changed since.
+        """
+        run, mechanism = self._run(), self.build(self.settings.mechanism)
+        patients = self.site.facts(len(self.settings.space.classes)).patients
+        _expect_none(self.policy.objection(run, self.settings, mechanism, patients))
+        asked, plan = run.asked, question.plan
         approved = {
             "the rounds": question.round <= asked["rounds"] + (1 if question.closing else 0),
             "the number of queries": question.size <= asked["size"],
@@ -208,8 +228,11 @@ class Guard:
             inputs = self.site.taught.queries(question.about).inputs
         if isinstance(origin, Synthetic) and question.about not in policy.digests:
             inputs = self._drawn(question, origin).inputs
-        if inputs is not None:
-            self._expect_varied(inputs)
+        if inputs is None:
+            return
+        self._expect_varied(inputs)
+        if isinstance(origin, Public) and question.about not in policy.digests:
+            _expect_own_rows(origin.name, inputs)
 
     def _drawn(self, question: Question, origin: Synthetic) -> QuerySet:
         """The set drawn here: that it was made by a generator is nothing to take on trust."""
@@ -246,7 +269,7 @@ class Guard:
         """
         if log.entry(f"{question.key}/release") is not None:
             return
-        policy, today = self.policy, now.strftime("%Y-%m-%d")
+        most, today = self.policy.most_queries_a_day, now.strftime("%Y-%m-%d")
         a_run = a_day = question.size
         for entry in log.entries("release.outputs"):
             if entry.said is not None:
@@ -255,23 +278,56 @@ class Guard:
         asked, rows = self.proposal.asked, self.proposal.would_leave["rows"]
         if a_run > min(rows, asked["rounds"] * asked["size"]):
             raise Refused(Reason.OUTSIDE_POLICY, f"the rows: {a_run}, other than approved")
-        for span, count, most in (
-            ("run", a_run, policy.most_queries_a_run),
-            ("day", a_day, policy.most_queries_a_day),
-        ):
-            if most is not None and count > most:
-                raise Refused(
-                    Reason.OUTSIDE_POLICY,
-                    f"most_queries: {count} in this {span}, at most {most}",
-                )
+        if most is not None and a_day > most:
+            raise Refused(
+                Reason.OUTSIDE_POLICY, f"most_queries: {a_day} in this day, at most {most}"
+            )
 
     def expect_evaluation(self, evaluation: Evaluation) -> None:
         """Raises `Refused` where no figures may be reported, or nobody approved these."""
-        if COUNTS not in self.policy.figures:
-            raise Refused(Reason.OUTSIDE_POLICY, f"figures: {COUNTS} may not be reported")
+        _expect_none(_objection(_among("figures", COUNTS, self.policy.figures)))
         proposal = self.proposal
         if not isinstance(proposal, EvaluationProposal) or not proposal.asks(evaluation):
             raise Refused(Reason.NOT_APPROVED, "an evaluation that nobody here approved")
+        _expect_none(self.policy.objection_to_figures(proposal, self.settings))
+
+
+class _Limit(NamedTuple):
+    """One rule of a policy, and whether what is asked keeps it."""
+
+    rule: str
+    kept: bool
+    found: str
+    expected: str
+
+
+def _at_most(rule: str, found: float, most: float) -> _Limit:
+    return _Limit(rule, found <= most, f"{found}", f"at most {most}")
+
+
+def _among(rule: str, found: str, allowed: Iterable[str]) -> _Limit:
+    names = list(allowed)
+    return _Limit(rule, found in names, found, f"one of {', '.join(names) or 'none at all'}")
+
+
+def _objection(*limits: _Limit) -> str | None:
+    """The first rule that is not kept, with what was found and what was expected."""
+    broken = (it for it in limits if not it.kept)
+    return next((f"{it.rule}: found {it.found}, expected {it.expected}" for it in broken), None)
+
+
+def _expect_own_rows(source: str, inputs: Array) -> None:
+    """Looked up in what this installation carries; any other name is the coordinator's word."""
+    odd = strangers(source, inputs)
+    if odd:
+        raise Refused(
+            Reason.OUTSIDE_POLICY, f"query_sets: {odd} of {len(inputs)} rows are not of {source}"
+        )
+
+
+def _expect_none(objection: str | None) -> None:
+    if objection is not None:
+        raise Refused(Reason.OUTSIDE_POLICY, objection)
 
 
 def cosigners_needed(proposal: RunProposal, site: str) -> int:

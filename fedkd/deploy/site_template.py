@@ -77,7 +77,8 @@ policy:
   rehearsals: true              # rows from declared ranges: no record is read, nothing is charged
   query_sets:                   # which questions may be answered
     digests: []                 # of these exact sets, sha256:...
-    sources: []                 # public sets of these names
+    sources: []                 # public sets of these names: what is in one is the coordinator's
+                                # word, unless fedkd carries it; a digest binds
     generators: [{generator}]   # sets that this site draws again by itself
   most_queries: {{run: 20000, day: 50000}}
   most_repeats: 10              # alike rows in one set

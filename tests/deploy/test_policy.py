@@ -11,6 +11,7 @@ import yaml
 
 from fedkd.audit import Log
 from fedkd.cli.deployed import DeployedRun
+from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import BY_POLICY, MOST_PROPOSALS, Desk, Shelf
 from fedkd.deploy.decisions import decide
 from fedkd.deploy.policy import Policy
@@ -173,8 +174,11 @@ def fewer(run: DeployedRun, count: int) -> QuerySet:
 
 POLICIES: dict[str, tuple[Mapping[str, Any], str]] = {
     "no query set at all": ({"query_sets": {}}, "query_sets"),
-    "too many in the run": ({"most_queries": {"run": 29}}, "most_queries: 30 in this run"),
+    "too many in the run": ({"most_queries": {"run": 59}}, "most_queries a run: found 60, exp"),
     "too many in the day": ({"most_queries": {"day": 29}}, "most_queries: 30 in this day"),
+    "too few patients": ({"smallest_training_set": 500}, "smallest_training_set: found "),
+    "too many rounds": ({"most_rounds": 1}, "most_rounds: found 2, expected at most 1"),
+    "too many epochs": ({"most_epochs": 1}, "most_epochs: found 2, expected at most 1"),
 }
 
 
@@ -186,6 +190,27 @@ def test_the_policy_is_the_last_word_after_an_approval(
     policy, why = POLICIES[name]
     with_policy(federated, **policy)
     expect_refused(federated, question(run), Reason.OUTSIDE_POLICY, why)
+
+
+def test_more_cosigners_may_be_wanted_after_an_approval(private: Federated) -> None:
+    with_policy(private, fewest_cosigners=0)
+    run = private.proposed("mechanism=dp_training", "audit.cosigners=0")
+    taken_in(private, run)
+    approve(private, run, "east")
+    with_policy(private, fewest_cosigners=1)
+    why = "fewest_cosigners: found 0 others, expected at least 1"
+    expect_refused(private, question(run), Reason.OUTSIDE_POLICY, why)
+    with Log(private.hospitals["east"].site / "log.sqlite", "east") as log:
+        assert not list(log.entries("budget.charged"))
+
+
+def test_a_rehearsal_that_was_begun_ends_where_the_policy_wants_none(federated: Federated) -> None:
+    run = federated.proposed("audit.cosigners=0", rehearsal=True)
+    taken_in(federated, run)
+    with_policy(federated, rehearsals=False)
+    refused = said(federated, question(run))
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.OUTSIDE_POLICY
 
 
 def test_nothing_is_answered_outside_the_hours(approved: tuple[Federated, DeployedRun]) -> None:
@@ -210,12 +235,31 @@ def test_one_record_asked_a_thousand_times_is_refused(federated: Federated) -> N
         asked={**made.proposal().asked, "size": 1000, "seed": 7},
         query={"kind": "public", "source": "ours", "licence": "CC0-1.0", "digest": many.digest},
     )
-    propose(federated, proposal)
-    from fedkd.deploy.approving import rule
-
-    rule(federated.hospitals["east"], proposal, federated.build, by="Ada", decline=None)
+    agree(federated, proposal)
     attack = question(made, many, about=many.digest, origin=many.origin)
     expect_refused(federated, attack, Reason.OUTSIDE_POLICY, "most_repeats: one query 1000 times")
+
+
+@pytest.mark.parametrize("source", ["breast-cancer", "digits, held out"])
+def test_rows_under_the_name_of_a_set_that_is_here_are_looked_up(
+    federated: Federated, source: str
+) -> None:
+    """A source is the coordinator's word, unless this installation carries the set itself."""
+    with_policy(federated, query_sets={"sources": [source]})
+    made = federated.proposed("audit.cosigners=0")
+    theirs = QuerySet(posed(made).inputs, Public(source, "CC BY 4.0", ABOUT))
+    query = {"kind": "public", "source": source, "licence": "CC BY 4.0", "digest": theirs.digest}
+    agree(federated, replace(made.proposal(), query=query))
+    asked = question(made, theirs)
+    expect_refused(federated, asked, Reason.OUTSIDE_POLICY, f"30 of 30 rows are not of {source}")
+    with_policy(federated, query_sets={"digests": [theirs.digest]})  # of these very rows
+    assert isinstance(said(federated, asked), Answer)
+
+
+def agree(federated: Federated, proposal: RunProposal) -> None:
+    """It came in, and a person at east said yes."""
+    propose(federated, proposal)
+    rule(federated.hospitals["east"], proposal, federated.build, by="Ada", decline=None)
 
 
 def propose(federated: Federated, proposal: RunProposal, site: str = "east") -> Said:
@@ -273,17 +317,18 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize("rule", ALLOWED)
+@pytest.mark.parametrize("broken", ALLOWED)
 def test_a_proposal_outside_the_policy_is_declined_without_asking_anybody(
-    federated: Federated, rule: str
+    federated: Federated, broken: str
 ) -> None:
-    with_policy(federated, **ALLOWED[rule])
+    with_policy(federated, **ALLOWED[broken])
     reply = taken_in(federated, federated.proposed())["east"]
     assert isinstance(reply, Considered)
     assert reply.ruling is Ruling.DECLINED
     with Log(federated.hospitals["east"].site / "log.sqlite", "east") as log:
         (entry,) = log.entries("release.refused")
-    assert entry.body["reason"] == rule
+    assert entry.body["reason"].startswith(f"{broken}: found ")
+    assert ", expected " in entry.body["reason"]
     assert entry.body["by"] == "policy in site.yaml"
 
 
