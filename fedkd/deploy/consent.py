@@ -223,21 +223,25 @@ class Desk:
             return encode(Refusal(UNKNOWN, UNKNOWN, 0, Reason.FAILED))
 
     def _handled(self, letter: bytes) -> bytes:
-        message = _message(letter)
-        if isinstance(message, Proposal) and not self.hospital.is_paused:
-            try:
-                return self._considered(message)
-            except OtherFormat as error:
-                return self._by_nobody(letter, Reason.VERSION, str(error))
-            except BadInput as error:
-                return self._by_nobody(letter, Reason.NOT_ACCEPTED, str(error))
-        agreed = None if message is None else self._agreed(message)
-        if message is not None and (self.hospital.is_paused or agreed is None):
-            reason = Reason.PAUSED if self.hospital.is_paused else Reason.NOT_APPROVED
-            return self._by_nobody(letter, reason, f"run {message.run}")
-        if agreed is None:  # what cannot be read: the participant says so, in its own words
+        message, silence = _message(letter), self.hospital.silence
+        if message is None:  # what cannot be read: the participant says so, in its own words
             return self._by_nobody(letter, Reason.MALFORMED, "a letter that cannot be read")
+        if silence is not None:
+            return self._by_nobody(letter, Reason.PAUSED, silence)
+        if isinstance(message, Proposal):
+            return self._proposed(letter, message)
+        agreed = self._agreed(message)
+        if agreed is None:
+            return self._by_nobody(letter, Reason.NOT_APPROVED, f"run {message.run}")
         return self._answer(letter, *agreed)
+
+    def _proposed(self, letter: bytes, message: Proposal) -> bytes:
+        try:
+            return self._considered(message)
+        except OtherFormat as error:
+            return self._by_nobody(letter, Reason.VERSION, str(error))
+        except BadInput as error:
+            return self._by_nobody(letter, Reason.NOT_ACCEPTED, str(error))
 
     def _answer(self, letter: bytes, site: SiteFolder, proposal: AnyProposal) -> bytes:
         settings, seed = site.settings(), None
@@ -247,6 +251,7 @@ class Desk:
         guard = Guard(policy, proposal, site, settings, self._build)
 
         def expect(message: Message, log: Log) -> None:
+            self._expect_not_paused()
             now = datetime.fromtimestamp(self._clock(), UTC)
             if isinstance(message, Question):
                 policy.expect_open(now)
@@ -256,9 +261,21 @@ class Desk:
                 guard.expect_evaluation(message)
 
         participant = Participant(
-            site, self._build, self._clock, settings=settings, seed=seed, expect=expect
+            site,
+            self._build,
+            self._clock,
+            settings=settings,
+            seed=seed,
+            expect=expect,
+            expect_still=self._expect_not_paused,
         )
         return participant.answer(letter)
+
+    def _expect_not_paused(self) -> None:
+        """Looked at in the turn, too: whoever paused meanwhile was told that nothing leaves."""
+        silence = self.hospital.silence
+        if silence is not None:
+            raise Refused(Reason.PAUSED, silence)
 
     def _agreed(self, message: Message) -> tuple[SiteFolder, AnyProposal] | None:
         """The site that what a message belongs to was agreed on for, and the paper; None if none.

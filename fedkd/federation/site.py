@@ -44,6 +44,7 @@ Build: TypeAlias = Callable[[Spec], Any]
 
 FORMAT = 1
 SEED = "seed"
+TURN = ".turn"
 PATIENTS = "patients.json"
 """What the source calls the patients, by code; it stays at home."""
 
@@ -160,9 +161,25 @@ class SiteFolder:
         `BadInput` in a locked folder without its passphrase: nothing is half done.
         """
         expect_opened(self.folder)
-        with (self.folder / ".turn").open("wb") as file:
+        with (self.folder / TURN).open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def wait_for_turn(self, waits: Callable[[], None]) -> None:
+        """Returns once the turn that is taken here now, if any, has ended; `waits` is told of it.
+
+        Nothing is made in the folder, and no passphrase asked for.
+        """
+        try:
+            file = (self.folder / TURN).open("rb")
+        except FileNotFoundError:  # nobody took a turn yet
+            return
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waits()
+                fcntl.flock(file, fcntl.LOCK_EX)
 
     def train(self) -> Records:
         """The records that the site's model learns from: without patients who were taken out."""
