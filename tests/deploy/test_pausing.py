@@ -1,7 +1,6 @@
 """A hospital that is paused in the middle of a turn: no more is charged, nothing leaves."""
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from fedkd.cli import main
 from fedkd.cli.deployed import DeployedRun
 from fedkd.deploy.consent import Desk
 from fedkd.deploy.hospital import Hospital
-from fedkd.deploy.joining import resume
-from fedkd.federation.site import SiteFolder, Spec
+from fedkd.federation.site import Build, SiteFolder, Spec
 from fedkd.wire import Answer, Question, Reason, Refusal, decode, encode
 from fedkd.wire import Message as Said
 from tests.deploy.federated import Federated, approve, taken_in
@@ -33,8 +31,8 @@ def asked(private: Federated) -> tuple[Federated, DeployedRun]:
     return private, run
 
 
-def said(federated: Federated, message: Question, **keys: Any) -> Said:
-    desk = Desk(federated.hospitals["east"].folder, **{"build": federated.build, **keys})
+def said(federated: Federated, message: Question, build: Build | None = None) -> Said:
+    desk = Desk(federated.hospitals["east"].folder, build or federated.build)
     return decode(desk.handle(encode(message)), 1 << 20)
 
 
@@ -53,19 +51,28 @@ def expect_paused(reply: Said, hospital: Hospital, why: str) -> None:
     assert why in (hospital.site / "errors.txt").read_text()
 
 
+def marking(federated: Federated, mark: str, at: str) -> Build:
+    """Builds parts, and pauses the hospital, or has it leave, when the first with `at` is built."""
+    marked: list[Spec] = []
+
+    def build(spec: Spec) -> Any:
+        if at in spec and not marked:
+            marked.append(spec)
+            getattr(federated.hospitals["east"], mark).write_text("now\n")
+        return federated.build(spec)
+
+    return build
+
+
 @pytest.mark.parametrize("mark", WHY)
 def test_a_pause_before_the_turn_begins_charges_nothing(
     asked: tuple[Federated, DeployedRun], mark: str
 ) -> None:
-    """The letter was let in; its turn, which looks at the clock first, finds the pause."""
+    """The letter was let in, and its mechanism built; then its turn begins."""
     federated, run = asked
     east = federated.hospitals["east"]
-
-    def clock() -> float:
-        getattr(east, mark).write_text("now\n")
-        return time.time()
-
-    expect_paused(said(federated, question(run), clock=clock), east, WHY[mark])
+    build = marking(federated, mark, at="_target_")
+    expect_paused(said(federated, question(run), build), east, WHY[mark])
     assert counted(east) == (0, 0)
 
 
@@ -75,17 +82,11 @@ def test_a_pause_during_the_training_lets_no_answer_out(
 ) -> None:
     federated, run = asked
     east = federated.hospitals["east"]
-
-    def build(spec: Spec) -> Any:
-        if "_partial_" in spec and not east.is_paused:  # the model that is about to be trained
-            getattr(east, mark).write_text("now\n")
-        return federated.build(spec)
-
-    expect_paused(said(federated, question(run), build=build), east, WHY[mark])
+    build = marking(federated, mark, at="_partial_")  # the model that is about to be trained
+    expect_paused(said(federated, question(run), build), east, WHY[mark])
     charged, released = counted(east)
-    assert released == 0
-    east.left.unlink(missing_ok=True)
-    resume(east)
+    assert charged > released == 0
+    getattr(east, mark).unlink()
     assert isinstance(said(federated, question(run)), Answer)
     assert counted(east) == (charged, 1)  # what was trained is there: it is not paid for again
 
