@@ -13,7 +13,15 @@ from typing import Any
 from fedkd.data import Dataset, TableSchema
 from fedkd.data.mapped import PATIENT
 from fedkd.deploy.column_check import check_table
-from fedkd.deploy.founding import Part, dataset_of, federation_of, frame_of, settings_of
+from fedkd.deploy.founding import (
+    Part,
+    dataset_of,
+    federation_of,
+    frame_of,
+    settings_of,
+    split_of,
+    to_learn_from,
+)
 from fedkd.deploy.hospital import Hospital, hospital_at
 from fedkd.deploy.locked import SITE, in_words, keys_of_hospital, standing_of_keys
 from fedkd.deploy.policy import Policy
@@ -21,7 +29,7 @@ from fedkd.deploy.site_file import SiteFile
 from fedkd.deploy.verdicts import Verdict, not_tried, passed, problem
 from fedkd.federation.papers import NotSigned, expect_paper
 from fedkd.federation.paying import ledger_of, opening
-from fedkd.federation.site import Build, SiteFolder, SiteSettings, facts_of
+from fedkd.federation.site import SEED, Build, SiteFolder, SiteSettings, facts_of
 from fedkd.federation.trying import sizes_of_messages, try_step
 from fedkd.knowledge import BadInput
 from fedkd.privacy import Ledger, Mechanism, PublicFacts, TrainingPlan
@@ -82,7 +90,7 @@ def check_hospital(folder: Path, part: Part, build: Build) -> Iterator[Verdict]:
         for check in COST:
             yield not_tried(check, "the records cannot be read yet")
         return
-    yield from _records(dataset, site_file.policy, federation.schema is not None)
+    yield from _records(hospital, site_file, dataset, federation.schema is not None)
     yield from _would_do(hospital, site_file, dataset, part, build)
 
 
@@ -127,17 +135,21 @@ def _as_mapped(schema: TableSchema, site_file: SiteFile) -> TableSchema:
     return mapped
 
 
-def _records(dataset: Dataset, policy: Policy, is_table: bool) -> Iterator[Verdict]:
+def _records(
+    hospital: Hospital, site_file: SiteFile, dataset: Dataset, is_table: bool
+) -> Iterator[Verdict]:
     """What a model would see; notes of a table's columns were said by its own check."""
     facts = facts_of(dataset.records, len(dataset.space.classes))
+    learnt = _to_learn_from(hospital, site_file, dataset)
+    least = site_file.policy.smallest_training_set
     who = "patients" if facts.named else "records, each counted as a patient"
-    said = f"{len(dataset.records)} encoded, {facts.patients} {who}"
-    if facts.patients < policy.smallest_training_set:
+    said = f"{len(dataset.records)} encoded, {facts.patients} {who}; {learnt} to learn from"
+    if learnt < least:
         yield problem(
             "records",
-            f"{said}; the policy wants {policy.smallest_training_set}",
-            "more patients, or another smallest_training_set in site.yaml: few patients are "
-            "easily told apart in what a model says",
+            f"{said}, where the policy wants {least}",
+            "more patients, a smaller validation, or another smallest_training_set in site.yaml: "
+            "few patients are easily told apart in what a model says",
         )
     else:
         yield passed("records", said)
@@ -148,6 +160,19 @@ def _records(dataset: Dataset, policy: Policy, is_table: bool) -> Iterator[Verdi
         yield passed("label", ", ".join(f"{name} {count}" for name, count in names))
         for note in dataset.notes:
             yield passed("rows", note)
+
+
+def _to_learn_from(hospital: Hospital, site_file: SiteFile, dataset: Dataset) -> int:
+    """How many patients a model would learn from.
+
+    Nothing is drawn and kept here: before the founding the cut is another one, and where patients
+    have several rows each it may be of a patient more or less.
+    """
+    path = hospital.site / SEED
+    seed = site_file.seed if site_file.seed is not None else 0
+    if site_file.seed is None and path.exists():
+        seed = int(path.read_text())
+    return to_learn_from(hospital, split_of(hospital, site_file, dataset, seed)[0])
 
 
 def _would_do(

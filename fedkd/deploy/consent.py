@@ -173,8 +173,7 @@ def objection_to(
     if isinstance(proposal, EvaluationProposal):
         return policy.objection_to_figures(proposal, settings)
     mechanism: Mechanism = build(settings.mechanism)
-    patients = site.facts(len(settings.space.classes)).patients
-    return policy.objection(proposal, settings, mechanism, patients)
+    return policy.objection(proposal, settings, mechanism, site.patients_to_learn_from())
 
 
 def lacks_model(hospital: Hospital, proposal: AnyProposal) -> bool:

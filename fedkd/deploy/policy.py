@@ -12,6 +12,7 @@ from fedkd.data.bundled import strangers
 from fedkd.data.typed_by_hand import listed, mapping_of, read_yaml, text, truth
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal
 from fedkd.deploy.proposals import RunProposal
+from fedkd.federation.excluding import keep_out
 from fedkd.federation.participant import Refused, generator_of
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
 from fedkd.knowledge import (
@@ -103,7 +104,10 @@ class Policy:
     def objection(
         self, proposal: RunProposal, settings: SiteSettings, mechanism: Mechanism, patients: int
     ) -> str | None:
-        """Why a proposed run is not allowed here, whoever approves it; None where it is."""
+        """Why a proposed run is not allowed here, whoever approves it; None where it is.
+
+        `patients` are those whom training would really use.
+        """
         spends_nothing = settings.rehearsal or not mechanism.private
         asked, query, accepts = proposal.asked, proposal.query, settings.accepts
         epochs = max(asked["local_epochs"], asked["lesson_epochs"])
@@ -180,7 +184,8 @@ class Guard:
         What was approved is held against the policy of now, too: that may have changed since.
         """
         run, mechanism = self._run(), self.build(self.settings.mechanism)
-        patients = self.site.facts(len(self.settings.space.classes)).patients
+        keep_out(self.site, self.settings.dataset, log)  # first: who is out is not counted
+        patients = self.site.patients_to_learn_from()
         _expect_none(self.policy.objection(run, self.settings, mechanism, patients))
         asked, plan = run.asked, question.plan
         approved = {

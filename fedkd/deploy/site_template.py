@@ -84,7 +84,7 @@ policy:
   most_repeats: 10              # alike rows in one set
   most_rounds: 100
   most_epochs: 200
-  smallest_training_set: 50     # patients
+  smallest_training_set: 50     # patients to learn from, without validation and who was taken out
   fewest_cosigners: 1           # others who watch this site's log in a private run
   hours: null                   # such as "08:00-18:00", local time
   figures: []                   # [counts]: noised counts of right and wrong answers, charged

@@ -203,6 +203,10 @@ class SiteFolder:
         """Records for training and for validation, everybody's."""
         return self._records("train"), self._records("validation")
 
+    def patients_to_learn_from(self) -> int:
+        """How many patients `train` has: it stays at home, as does how many were taken out."""
+        return patients_in(self.train())
+
     def facts(self, classes: int) -> PublicFacts:
         """What of the site's training records is public; the same whoever is taken out."""
         return facts_of(self.everyone(), classes)
@@ -262,8 +266,12 @@ def _records_of(path: Path, *stamp: int) -> Records:
 def facts_of(records: Records, classes: int) -> PublicFacts:
     """What of a site's training records is public: how many patients there are."""
     named = records.patients is not None
-    patients = len(records) if records.patients is None else len(np.unique(records.patients))
-    return PublicFacts(patients=max(1, patients), classes=classes, named=named)
+    return PublicFacts(patients=max(1, patients_in(records)), classes=classes, named=named)
+
+
+def patients_in(records: Records) -> int:
+    """How many patients there are; where none are known, each record is one."""
+    return len(records) if records.patients is None else len(np.unique(records.patients))
 
 
 def found_site(

@@ -180,7 +180,7 @@ def test_cholesterol_in_mmol_is_a_problem_until_the_site_says_so(hospital):
 
 def test_a_hospital_that_is_too_small_for_its_own_policy_is_told(hospital):
     write_site(hospital, more="policy: {smallest_training_set: 500}\n")
-    assert "the policy wants 500" in checked(hospital)["records"].found
+    assert "72 to learn from, where the policy wants 500" in checked(hospital)["records"].found
 
 
 def test_a_model_that_cannot_be_private_is_found_before_anything_is_paid(hospital):
