@@ -21,7 +21,7 @@ from fedkd.deploy.decisions import Decision, decide, decided
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal, read_any
 from fedkd.deploy.flooding import Daily
 from fedkd.deploy.hospital import Hospital, append_private, private_folder, write_private
-from fedkd.deploy.policy import Guard, Policy
+from fedkd.deploy.policy import Guard, NoPolicy, Policy
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.evaluating import has_model
 from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
@@ -239,6 +239,8 @@ class Desk:
             return self._considered(message)
         except OtherFormat as error:
             return self._by_nobody(letter, Reason.VERSION, str(error))
+        except NoPolicy as error:
+            return self._by_nobody(letter, Reason.NOT_CONFIGURED, str(error))
         except BadInput as error:
             return self._by_nobody(letter, Reason.NOT_ACCEPTED, str(error))
 
@@ -246,11 +248,11 @@ class Desk:
         settings, seed = site.settings(), None
         if isinstance(proposal, RunProposal):
             settings, seed = agreed_settings(settings, proposal, self._build(settings.mechanism))
-        policy = Policy.read(self.hospital.site_yaml)
-        guard = Guard(policy, proposal, site, settings, self._build)
 
         def expect(message: Message, log: Log) -> None:
             self._expect_not_paused()
+            policy = self._policy()
+            guard = Guard(policy, proposal, site, settings, self._build)
             now = datetime.fromtimestamp(self._clock(), UTC)
             if isinstance(message, Question):
                 policy.expect_open(now)
@@ -275,6 +277,13 @@ class Desk:
         silence = self.hospital.silence
         if silence is not None:
             raise Refused(Reason.PAUSED, silence)
+
+    def _policy(self) -> Policy:
+        """What site.yaml allows now: read in the turn, so that what is wrong with it is logged."""
+        try:
+            return Policy.read(self.hospital.site_yaml)
+        except NoPolicy as error:
+            raise Refused(Reason.NOT_CONFIGURED, str(error)) from None
 
     def _agreed(self, message: Message) -> tuple[SiteFolder, AnyProposal] | None:
         """The site that what a message belongs to was agreed on for, and the paper; None if none.

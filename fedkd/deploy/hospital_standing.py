@@ -9,6 +9,7 @@ from fedkd.deploy.authority import ending_authority, holding
 from fedkd.deploy.heads import checkpoint_of
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.locked import keys_of_hospital, standing_of_keys
+from fedkd.deploy.policy import NoPolicy, Policy
 from fedkd.deploy.starting import connection_of, running_in, service_of
 from fedkd.deploy.supervising import state_of, supervisor_of
 from fedkd.deploy.versions import UPDATE, advice, refused_as_newer, versions_of
@@ -44,10 +45,22 @@ def standing_of(hospital: Hospital) -> dict[str, Any]:
         "warnings": [
             *ending_authority(hospital.authority),
             *advice(hospital, versions),
+            *_unreadable(hospital),
             *_refused(hospital),
         ],
         **folders,
     }
+
+
+def _unreadable(hospital: Hospital) -> list[str]:
+    """What is wrong with the policy of a site.yaml that was changed since the site was founded."""
+    if not (hospital.site / "site.json").exists():
+        return []
+    try:
+        Policy.read(hospital.site_yaml)
+    except NoPolicy as error:
+        return [f"everything is refused (not_configured) until site.yaml is mended: {error}"]
+    return []
 
 
 def _refused(hospital: Hospital) -> list[str]:

@@ -33,6 +33,10 @@ COUNTS: Final = "counts"
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 
+class NoPolicy(BadInput):
+    """What a hospital lets happen cannot be read: nothing does, until somebody mended the file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The section `policy` of a hospital's site.yaml; what is left out has these values.
@@ -98,8 +102,16 @@ class Policy:
 
     @staticmethod
     def read(path: Path) -> "Policy":
-        """The policy in the site.yaml at `path`."""
-        return Policy.from_json(read_yaml(path).get("policy"))
+        """The policy in the site.yaml at `path`; `NoPolicy` where it cannot be read."""
+        from fedkd.deploy.site_file import KEYS  # that file reads a policy, too
+
+        try:
+            # A misspelt `policy` would otherwise be a file without one, and every default allowed.
+            return Policy.from_json(mapping_of(read_yaml(path), path.name, KEYS).get("policy"))
+        except OSError as error:
+            raise NoPolicy(f"no {path} ({error.strerror})", "the hospital's own file") from None
+        except BadInput as error:
+            raise NoPolicy(f"{error.found}, in {path}", error.expected, error.remedy) from None
 
     def objection(
         self, proposal: RunProposal, settings: SiteSettings, mechanism: Mechanism, patients: int
