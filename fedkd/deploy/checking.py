@@ -24,7 +24,7 @@ from fedkd.deploy.founding import (
 )
 from fedkd.deploy.hospital import Hospital, hospital_at
 from fedkd.deploy.locked import SITE, in_words, keys_of_hospital, standing_of_keys
-from fedkd.deploy.policy import Policy
+from fedkd.deploy.policy import COUNTS, EXACT, Policy
 from fedkd.deploy.site_file import SiteFile
 from fedkd.deploy.verdicts import Verdict, not_tried, passed, problem
 from fedkd.federation.papers import NotSigned, expect_paper
@@ -45,12 +45,14 @@ COST = ("model", "step", "cost", "leaves")
 class _Planned:
     """The verdict on the price, and the plan that a step can be tried with: None for an open one.
 
-    `of_site` says that the plan is about the training records of the founded site.
+    `of_site` says that the plan is about the training records of the founded site, `bounded` that
+    the budget bounds what answers tell, or would once it is signed.
     """
 
     verdict: Verdict
     plan: TrainingPlan | None
     of_site: bool = False
+    bounded: bool = True
 
 
 def check_hospital(folder: Path, part: Part, build: Build) -> Iterator[Verdict]:
@@ -202,6 +204,7 @@ def _would_do(
         )
     yield planned.verdict
     yield from _leaves(settings, site_file.policy, build)
+    yield passed("leaves", _figures(site_file.policy, bounded=planned.bounded))
 
 
 def _price(
@@ -227,7 +230,7 @@ def _price(
     if mechanism.plan is None or ledger.epsilon is None:
         signed = "by the officer's word" if paper is not None else ""
         said = f"NOT PRIVATE {signed}: answers leave as the model gives them, nothing is bounded"
-        return _Planned(passed("cost", said), None, of_site=True)
+        return _Planned(passed("cost", said), None, of_site=True, bounded=False)
     try:
         said, plan = _in_words(settings, mechanism, facts, ledger)
     except BadInput as error:
@@ -240,7 +243,8 @@ def _unsigned(
 ) -> _Planned:
     """No paper: what a usual one would pay, so that its officer can see it before signing."""
     if mechanism.plan is None:
-        return _Planned(problem("cost", f"{found}; mechanism none is NOT PRIVATE", how), None)
+        verdict = problem("cost", f"{found}; mechanism none is NOT PRIVATE", how)
+        return _Planned(verdict, None, bounded=False)
     opened = opening(settings, mechanism, facts, (EXAMPLE_EPSILON, None))
     said, plan = _in_words(settings, mechanism, facts, Ledger.opened(opened))
     return _Planned(
@@ -294,12 +298,19 @@ def _leaves(settings: SiteSettings, policy: Policy, build: Build) -> Iterator[Ve
         f"closed list ({sizes['refusal']}), heads of logs with signatures; no record, weight, "
         "text of an error or path",
     )
-    asked = ", ".join(policy.figures)
-    yield passed(
-        "leaves",
-        f"figures that may be asked for, noised and charged: {asked}"
-        if asked
-        else "no figure of this hospital's own records may be asked for (policy: figures)",
+
+
+def _figures(policy: Policy, *, bounded: bool) -> str:
+    """Which figures may be asked for, and how they would leave under the budget there is."""
+    if COUNTS not in policy.figures:
+        return "no figure of this hospital's own records may be asked for (policy: figures)"
+    if bounded:
+        return f"figures that may be asked for, noised and charged: {COUNTS}"
+    if EXACT in policy.figures:
+        return "NOT PRIVATE: counts that are asked for leave as they are, without noise, and free"
+    return (
+        f"no figure may be asked for: nothing bounds what it tells, and {COUNTS} would leave "
+        f"without noise (policy: figures: [{COUNTS}, {EXACT}] would let them)"
     )
 
 

@@ -21,7 +21,7 @@ from fedkd.deploy.decisions import Decision, decide, decided
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal, read_any
 from fedkd.deploy.flooding import Daily
 from fedkd.deploy.hospital import Hospital, append_private, private_folder, write_private
-from fedkd.deploy.policy import Guard, NoPolicy, Policy
+from fedkd.deploy.policy import Guard, NoPolicy, Policy, counts_are_exact
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.evaluating import has_model
 from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
@@ -159,6 +159,7 @@ def objection_to(
         own = {"vkey": log.verifier().text()}
         own_keys = [key.verifier().text() for key in log.witness_keys]
         known = roster_in(log, proposal.run)
+        exact = counts_are_exact(log, settings)
     named = proposal.parties.get(settings.name)
     if named is None or named["vkey"] != own["vkey"] or named["witnesses"] != own_keys:
         return "parties: the proposal does not name this site's keys"
@@ -171,7 +172,7 @@ def objection_to(
         return f"expired at {proposal.expires}"
     policy = Policy.read(hospital.site_yaml)
     if isinstance(proposal, EvaluationProposal):
-        return policy.objection_to_figures(proposal, settings)
+        return policy.objection_to_figures(proposal, settings, exact=exact)
     mechanism: Mechanism = build(settings.mechanism)
     return policy.objection(proposal, settings, mechanism, site.patients_to_learn_from())
 
@@ -259,7 +260,7 @@ class Desk:
                 guard.expect(message, log, now)
             elif isinstance(message, Evaluation):
                 policy.expect_open(now)
-                guard.expect_evaluation(message)
+                guard.expect_evaluation(message, log)
 
         participant = Participant(
             site,

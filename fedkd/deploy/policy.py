@@ -14,6 +14,7 @@ from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.excluding import keep_out
 from fedkd.federation.participant import Refused, generator_of
+from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
 from fedkd.knowledge import (
     Array,
@@ -30,6 +31,8 @@ from fedkd.wire import Evaluation, Question, Reason
 
 COUNTS: Final = "counts"
 """The one kind of figure that may be asked for: noised counts of a confusion matrix."""
+EXACT: Final = "exact_counts"
+"""Beside `COUNTS`: also where the budget bounds nothing, so that they leave without noise."""
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 
@@ -45,8 +48,8 @@ class Policy:
     from which the site draws it again itself. A `source` is a name that the coordinator gives: its
     rows are looked up where this installation carries that set, and nowhere else. `most_repeats`
     bounds how often one query may stand in one set. `hours` are local time. `figures` are those
-    that may be reported: `counts`. Of a private run at least `fewest_cosigners` others must say
-    how far this site's log goes.
+    that may be reported: `counts`, and `exact_counts` where no budget bounds them. Of a private run
+    at least `fewest_cosigners` others must say how far this site's log goes.
     """
 
     rehearsals: bool = True
@@ -67,8 +70,10 @@ class Policy:
         if self.hours is not None and not _HOURS.fullmatch(self.hours):
             raise BadInput(f"hours: {self.hours!r} in policy", '"08:00-18:00", or null')
         for figure in self.figures:
-            if figure != COUNTS:
+            if figure not in (COUNTS, EXACT):
                 raise BadInput(f"{figure!r} among figures in policy", f"{COUNTS}, or none at all")
+        if EXACT in self.figures and COUNTS not in self.figures:
+            raise BadInput(f"{EXACT} alone among figures in policy", f"[{COUNTS}, {EXACT}]")
 
     @staticmethod
     def from_json(told: object) -> "Policy":
@@ -148,14 +153,19 @@ class Policy:
         )  # fmt: skip
 
     def objection_to_figures(
-        self, proposal: EvaluationProposal, settings: SiteSettings
+        self, proposal: EvaluationProposal, settings: SiteSettings, *, exact: bool
     ) -> str | None:
-        """Why a proposed evaluation is not allowed here, whoever approves it; None where it is."""
+        """Why a proposed evaluation is not allowed here, whoever approves it; None where it is.
+
+        `exact` says that the budget bounds nothing: then counts would leave without noise.
+        """
         accepts, asked = settings.accepts, proposal.asked
         classes, theirs = len(settings.space.classes), proposal.would_leave["classes"]
         return _objection(
             self._about_rehearsals(proposal),
             _among("figures", COUNTS, self.figures),
+            _Limit("figures", EXACT in self.figures or not exact,
+                   "counts without noise: the budget bounds nothing", f"[{COUNTS}, {EXACT}]"),
             _Limit("not asked: another hospital is", settings.name in proposal.sites,
                    ", ".join(proposal.sites), settings.name),
             _among("models of evaluations", asked["architecture"], accepts.models),
@@ -300,13 +310,14 @@ class Guard:
                 Reason.OUTSIDE_POLICY, f"most_queries: {a_day} in this day, at most {most}"
             )
 
-    def expect_evaluation(self, evaluation: Evaluation) -> None:
+    def expect_evaluation(self, evaluation: Evaluation, log: Log) -> None:
         """Raises `Refused` where no figures may be reported, or nobody approved these."""
         _expect_none(_objection(_among("figures", COUNTS, self.policy.figures)))
         proposal = self.proposal
         if not isinstance(proposal, EvaluationProposal) or not proposal.asks(evaluation):
             raise Refused(Reason.NOT_APPROVED, "an evaluation that nobody here approved")
-        _expect_none(self.policy.objection_to_figures(proposal, self.settings))
+        exact = counts_are_exact(log, self.settings)
+        _expect_none(self.policy.objection_to_figures(proposal, self.settings, exact=exact))
 
 
 class _Limit(NamedTuple):
@@ -345,6 +356,14 @@ def _expect_own_rows(source: str, inputs: Array) -> None:
 def _expect_none(objection: str | None) -> None:
     if objection is not None:
         raise Refused(Reason.OUTSIDE_POLICY, objection)
+
+
+def counts_are_exact(log: Log, settings: SiteSettings) -> bool:
+    """Whether the budget that is installed bounds nothing; a rehearsal counts nobody."""
+    try:
+        return not settings.rehearsal and ledger_of(log, settings.population).epsilon is None
+    except KeyError:  # no paper yet: nothing is counted
+        return False
 
 
 def cosigners_needed(proposal: RunProposal, site: str) -> int:

@@ -87,7 +87,8 @@ policy:
   smallest_training_set: 50     # patients to learn from, without validation and who was taken out
   fewest_cosigners: 1           # others who watch this site's log in a private run
   hours: null                   # such as "08:00-18:00", local time
-  figures: []                   # [counts]: noised counts of right and wrong answers, charged
+  figures: []                   # [counts]: noised counts of right and wrong answers, charged;
+                                # [counts, exact_counts]: also unnoised, where no budget is bounded
 
 # Questions about how good the common model is here, where the policy's figures allow them.
 evaluations: {{models: [{model}], most_epsilon: 4.0, floor: 5, groups: []}}

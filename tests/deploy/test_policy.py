@@ -438,6 +438,7 @@ def test_rehearsals_that_nobody_was_asked_about_make_room(federated: Federated) 
     [
         {"hours": "8-18"},
         {"figures": ["accuracy"]},
+        {"figures": ["exact_counts"]},
         {"most_rounds": 0},
         {"most_queries": {"week": 3}},
         {"query_sets": ["dictionary"]},
