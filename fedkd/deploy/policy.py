@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -47,9 +47,9 @@ class Policy:
     A query set is allowed if its `digest` is listed, or its public `source`, or its `generator`,
     from which the site draws it again itself. A `source` is a name that the coordinator gives: its
     rows are looked up where this installation carries that set, and nowhere else. `most_repeats`
-    bounds how often one query may stand in one set. `hours` are local time. `figures` are those
-    that may be reported: `counts`, and `exact_counts` where no budget bounds them. Of a private run
-    at least `fewest_cosigners` others must say how far this site's log goes.
+    bounds how often one query may stand in one set. `hours` and days are local time. `figures` are
+    those that may be reported: `counts`, and `exact_counts` where no budget bounds them. Of a
+    private run at least `fewest_cosigners` others must say how far this site's log goes.
     """
 
     rehearsals: bool = True
@@ -187,7 +187,7 @@ class Policy:
         time = now.astimezone().strftime("%H:%M")
         inside = start <= time < end if start <= end else time >= start or time < end
         if not inside:
-            raise Refused(Reason.OUTSIDE_POLICY, f"hours: {time} is outside {self.hours}")
+            raise Refused(Reason.OUTSIDE_POLICY, f"hours: found {time}, expected {self.hours}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,19 +210,17 @@ class Guard:
         patients = self.site.patients_to_learn_from()
         _expect_none(self.policy.objection(run, self.settings, mechanism, patients))
         asked, plan = run.asked, question.plan
-        approved = {
-            "the rounds": question.round <= asked["rounds"] + (1 if question.closing else 0),
-            "the number of queries": question.size <= asked["size"],
-            "the epochs": (plan.local_epochs, plan.lesson_epochs)
-            == (asked["local_epochs"], asked["lesson_epochs"]),
-            "the batch": plan.batch == asked["batch"],
-            "the loss": (plan.loss, plan.loss_weight, plan.temperature)
-            == (asked["loss"], asked["loss_weight"], asked["temperature"]),
-            "the codec": question.codec == asked["codec"],
-        }
-        for what, agreed in approved.items():
-            if not agreed:
-                raise Refused(Reason.OUTSIDE_POLICY, f"{what}: other than approved")
+        approved = _objection(
+            _at_most("the rounds", question.round, asked["rounds"] + question.closing),
+            _at_most("the number of queries", question.size, asked["size"]),
+            _approved("the epochs", (plan.local_epochs, plan.lesson_epochs),
+                      (asked["local_epochs"], asked["lesson_epochs"])),
+            _approved("the batch", plan.batch, asked["batch"]),
+            _approved("the loss", (plan.loss, plan.loss_weight, plan.temperature),
+                      (asked["loss"], asked["loss_weight"], asked["temperature"])),
+            _approved("the codec", question.codec, asked["codec"]),
+        )  # fmt: skip
+        _expect_none(approved)
         if question.closing:
             return
         self._expect_queries(question)
@@ -236,18 +234,19 @@ class Guard:
     def _expect_queries(self, question: Question) -> None:
         policy, origin, query = self.policy, question.origin, self._run().query
         if isinstance(origin, Synthetic):
-            same = query["kind"] == "synthetic" and (
-                (origin.generator, origin.code, origin.seed)
-                == (query["generator"], query["code"], query["seed"])
-            )
-            listed_here = origin.generator in policy.generators
+            found: tuple[object, ...] = (origin.generator, origin.code, origin.seed)
+            name, names = origin.generator, policy.generators
         else:
-            same = query["kind"] == "public" and question.about == query["digest"]
-            listed_here = origin.name in policy.sources
-        if not same:
-            raise Refused(Reason.OUTSIDE_POLICY, "queries: others than approved")
-        if question.about not in policy.digests and not listed_here:
-            raise Refused(Reason.OUTSIDE_POLICY, f"query_sets: {question.about} is not listed")
+            found, name, names = (question.about,), origin.name, policy.sources
+        told = [query.get(each) for each in ("generator", "code", "seed", "digest")]
+        agreed = tuple(each for each in told if each is not None)
+        listed_here = (*names, *policy.digests)
+        objection = _objection(
+            _approved("queries", found, agreed),
+            _Limit("query_sets", name in names or question.about in policy.digests,
+                   f"{name} {question.about}", f"one of {', '.join(listed_here) or 'none at all'}"),
+        )  # fmt: skip
+        _expect_none(objection)
         inputs = None
         if question.queries is not None:
             inputs = question.queries
@@ -285,30 +284,30 @@ class Guard:
         if most > self.policy.most_repeats:
             raise Refused(
                 Reason.OUTSIDE_POLICY,
-                f"most_repeats: one query {most} times, at most {self.policy.most_repeats}",
+                f"most_repeats: found one query {most} times, expected at most "
+                f"{self.policy.most_repeats}",
             )
 
     def _expect_few(self, question: Question, log: Log, now: datetime) -> None:
-        """Of a run, and of a day in UTC; an answer that left before is given again.
+        """Of a run, and of a day by this machine's clock; what left before is given again.
 
         What a person read would leave is an upper bound, too: a round that is asked again, about
         another lesson or fewer queries, is another question, and its rows count.
         """
         if log.entry(f"{question.key}/release") is not None:
             return
-        most, today = self.policy.most_queries_a_day, now.strftime("%Y-%m-%d")
+        most, today = self.policy.most_queries_a_day, now.astimezone().date()
         a_run = a_day = question.size
         for entry in log.entries("release.outputs"):
             if entry.said is not None:
                 a_run += entry.said["items"] * (entry.said["run"] == question.run)
-                a_day += entry.said["items"] * entry.at.startswith(today)
+                a_day += entry.said["items"] * (_local_day(entry.at) == today)
         asked, rows = self.proposal.asked, self.proposal.would_leave["rows"]
-        if a_run > min(rows, asked["rounds"] * asked["size"]):
-            raise Refused(Reason.OUTSIDE_POLICY, f"the rows: {a_run}, other than approved")
-        if most is not None and a_day > most:
-            raise Refused(
-                Reason.OUTSIDE_POLICY, f"most_queries: {a_day} in this day, at most {most}"
-            )
+        objection = _objection(
+            _at_most("the rows", a_run, min(rows, asked["rounds"] * asked["size"])),
+            _at_most("most_queries a day", a_day, a_day if most is None else most),
+        )
+        _expect_none(objection)
 
     def expect_evaluation(self, evaluation: Evaluation, log: Log) -> None:
         """Raises `Refused` where no figures may be reported, or nobody approved these."""
@@ -333,6 +332,10 @@ def _at_most(rule: str, found: float, most: float) -> _Limit:
     return _Limit(rule, found <= most, f"{found}", f"at most {most}")
 
 
+def _approved(rule: str, found: object, agreed: object) -> _Limit:
+    return _Limit(rule, found == agreed, f"{found}", f"{agreed}, as approved")
+
+
 def _among(rule: str, found: str, allowed: Iterable[str]) -> _Limit:
     names = list(allowed)
     return _Limit(rule, found in names, found, f"one of {', '.join(names) or 'none at all'}")
@@ -349,7 +352,8 @@ def _expect_own_rows(source: str, inputs: Array) -> None:
     odd = strangers(source, inputs)
     if odd:
         raise Refused(
-            Reason.OUTSIDE_POLICY, f"query_sets: {odd} of {len(inputs)} rows are not of {source}"
+            Reason.OUTSIDE_POLICY,
+            f"query_sets: found {odd} of {len(inputs)} rows that are not of {source}, expected 0",
         )
 
 
@@ -370,6 +374,10 @@ def cosigners_needed(proposal: RunProposal, site: str) -> int:
     """How many others have to have said lately how far the site's log goes; 0: it acts alone."""
     roster = proposal.federated().rosters()[site]
     return roster.threshold if roster.cosigners else 0
+
+
+def _local_day(at: str) -> date:
+    return datetime.fromisoformat(at).astimezone().date()
 
 
 def _count(value: object, where: str, least: int = 1) -> int:

@@ -80,7 +80,7 @@ policy:
     sources: []                 # public sets of these names: what is in one is the coordinator's
                                 # word, unless fedkd carries it; a digest binds
     generators: [{generator}]   # sets that this site draws again by itself
-  most_queries: {{run: 20000, day: 50000}}
+  most_queries: {{run: 20000, day: 50000}}   # a day by this machine's clock, as hours are
   most_repeats: 10              # alike rows in one set
   most_rounds: 100
   most_epochs: 200

@@ -1,6 +1,7 @@
 """A server that asks for more than a hospital allows: each refusal is typed, and in its log."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -118,11 +119,11 @@ OUTSIDE: dict[str, tuple[Callable[[DeployedRun], Question], str]] = {
     ),
     "another seed": (
         lambda run: question(run, QuerySet(posed(run).inputs, drawn(run, seed=8))),
-        "others than approved",
+        "queries: found ",
     ),
     "a public set in place of a drawn one": (
         lambda run: question(run, QuerySet(posed(run).inputs, Public("x", "CC0-1.0", ABOUT))),
-        "others than approved",
+        "queries: found ",
     ),
     "a set that the generator never made": (
         lambda run: question(run, QuerySet(posed(run).inputs[::-1], posed(run).origin)),
@@ -164,7 +165,7 @@ def test_a_round_asked_again_in_other_words_gets_no_more_rows_than_were_approved
     assert refused.reason is Reason.OUTSIDE_POLICY
     assert isinstance(said(federated, question(run)), Answer)  # what left before is given again
     errors = (federated.hospitals["east"].site / "errors.txt").read_text()
-    assert "the rows: 87, other than approved" in errors
+    assert "the rows: found 87, expected at most 60" in errors
 
 
 def fewer(run: DeployedRun, count: int) -> QuerySet:
@@ -175,7 +176,10 @@ def fewer(run: DeployedRun, count: int) -> QuerySet:
 POLICIES: dict[str, tuple[Mapping[str, Any], str]] = {
     "no query set at all": ({"query_sets": {}}, "query_sets"),
     "too many in the run": ({"most_queries": {"run": 59}}, "most_queries a run: found 60, exp"),
-    "too many in the day": ({"most_queries": {"day": 29}}, "most_queries: 30 in this day"),
+    "too many in the day": (
+        {"most_queries": {"day": 29}},
+        "most_queries a day: found 30, expected at most 29",
+    ),
     "too few patients": ({"smallest_training_set": 500}, "smallest_training_set: found "),
     "too many rounds": ({"most_rounds": 1}, "most_rounds: found 2, expected at most 1"),
     "too many epochs": ({"most_epochs": 1}, "most_epochs: found 2, expected at most 1"),
@@ -219,8 +223,46 @@ def test_nothing_is_answered_outside_the_hours(approved: tuple[Federated, Deploy
     hours = {"hours": "08:00-18:00"}
     with_policy(federated, **hours)
     expect_refused(
-        federated, question(run), Reason.OUTSIDE_POLICY, "hours: 03:00", now=night.timestamp()
+        federated,
+        question(run),
+        Reason.OUTSIDE_POLICY,
+        "hours: found 03:00, expected 08:00-18:00",
+        now=night.timestamp(),
     )
+
+
+@pytest.fixture
+def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets this machine's time zone."""
+
+    def set_to(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield set_to
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_day_is_this_machines_own_as_its_hours_are(
+    approved: tuple[Federated, DeployedRun], in_zone: Callable[[str], None]
+) -> None:
+    """Before midnight in UTC and after it is one evening in New York."""
+    federated, run = approved
+    with_policy(federated, most_queries={"day": 59})
+    with Log(
+        federated.hospitals["east"].site / "log.sqlite", "east", lambda: "2026-12-01T23:30:00Z"
+    ) as log:
+        log.append("before", "release.outputs", {"run": "before", "items": 30})
+    after = datetime(2026, 12, 2, 0, 30, tzinfo=UTC).timestamp()
+    in_zone("America/New_York")
+    refused = said(federated, question(run), now=after)
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.OUTSIDE_POLICY
+    errors = (federated.hospitals["east"].site / "errors.txt").read_text()
+    assert "most_queries a day: found 60, expected at most 59" in errors
+    in_zone("UTC")
+    assert isinstance(said(federated, question(run), now=after), Answer)
 
 
 def test_one_record_asked_a_thousand_times_is_refused(federated: Federated) -> None:
@@ -237,7 +279,9 @@ def test_one_record_asked_a_thousand_times_is_refused(federated: Federated) -> N
     )
     agree(federated, proposal)
     attack = question(made, many, about=many.digest, origin=many.origin)
-    expect_refused(federated, attack, Reason.OUTSIDE_POLICY, "most_repeats: one query 1000 times")
+    expect_refused(
+        federated, attack, Reason.OUTSIDE_POLICY, "most_repeats: found one query 1000 times"
+    )
 
 
 @pytest.mark.parametrize("source", ["breast-cancer", "digits, held out"])
@@ -251,7 +295,9 @@ def test_rows_under_the_name_of_a_set_that_is_here_are_looked_up(
     query = {"kind": "public", "source": source, "licence": "CC BY 4.0", "digest": theirs.digest}
     agree(federated, replace(made.proposal(), query=query))
     asked = question(made, theirs)
-    expect_refused(federated, asked, Reason.OUTSIDE_POLICY, f"30 of 30 rows are not of {source}")
+    expect_refused(
+        federated, asked, Reason.OUTSIDE_POLICY, f"30 of 30 rows that are not of {source}"
+    )
     with_policy(federated, query_sets={"digests": [theirs.digest]})  # of these very rows
     assert isinstance(said(federated, asked), Answer)
 
