@@ -244,10 +244,15 @@ def pause(folder: Path) -> int:
     from fedkd.deploy.joining import pause as hold
 
     hospital = hospital_at(folder)
-    hold(hospital, utc())
+    hold(hospital, utc(), _say_that_it_waits)
     print(f"paused: {hospital.name} refuses every question, also after a restart, until")
     print(f"fedkd site resume {hospital.folder}")
     return DONE
+
+
+def _say_that_it_waits() -> None:
+    print("A turn is taken just now. Once its model is trained it is refused; this waits for its")
+    print("end, and stays paused if you stop waiting.", flush=True)
 
 
 def resume(folder: Path) -> int:
@@ -274,7 +279,7 @@ def leave(folder: Path, *, yes: bool) -> int:
     if not yes and not typer.confirm(f"{hospital.name} leaves {hospital.invited()['federation']}?"):
         print("nothing was changed")
         return REFUSED
-    mark(hospital, utc())
+    mark(hospital, utc())  # first: what is being answered does not leave any more
     withdraw_letterbox(hospital)
     stopped = stop(folder)
     told = hospital.invited()

@@ -11,6 +11,7 @@ from fedkd.deploy.authority import ending_authority, holding
 from fedkd.deploy.heads import checkpoint_of
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.locked import keys_of_hospital, standing_of_keys
+from fedkd.deploy.policy import NoPolicy, Policy
 from fedkd.deploy.retention import standing_of_retention
 from fedkd.deploy.starting import connection_of, refused_by_proxy, running_in, service_of
 from fedkd.deploy.supervising import state_of, supervisor_of
@@ -51,6 +52,7 @@ def standing_of(hospital: Hospital) -> dict[str, Any]:
             *warnings_of(hospital, service),
             *ending_authority(hospital.authority),
             *advice(hospital, versions),
+            *_unreadable(hospital),
             *_refused(hospital),
         ],
         **folders,
@@ -59,6 +61,17 @@ def standing_of(hospital: Hospital) -> dict[str, Any]:
 
 def _proxy(hospital: Hospital, address: str) -> str:
     return refused_by_proxy(hospital.letterbox, address)
+
+
+def _unreadable(hospital: Hospital) -> list[str]:
+    """What is wrong with the policy of a site.yaml that was changed since the site was founded."""
+    if not (hospital.site / "site.json").exists():
+        return []
+    try:
+        Policy.read(hospital.site_yaml)
+    except NoPolicy as error:
+        return [f"everything is refused (not_configured) until site.yaml is mended: {error}"]
+    return []
 
 
 def _refused(hospital: Hospital) -> list[str]:

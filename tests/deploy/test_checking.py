@@ -21,11 +21,12 @@ from fedkd.deploy.hospital import hospital_at
 from fedkd.deploy.invitations import FEDERATION, Invitation, in_days, new_token
 from fedkd.deploy.site_file import SiteFile
 from fedkd.deploy.verdicts import in_order
-from fedkd.federation.budgets import template
 from fedkd.federation.building import Workshop
 from fedkd.federation.papers import install
 from fedkd.federation.site import SiteFolder
 from tests.deploy.network_servers import federation, intercepting_proxy
+from tests.federation.officers import NOT_PRIVATE
+from tests.federation.officers import paper as officers_paper
 
 SCHEMA = """\
 format: 1
@@ -117,9 +118,10 @@ def found_at(folder):
     return SiteFolder(hospital.site)
 
 
-def sign_budget(site, folder):
+def sign_budget(site, folder, *, unprotected=False):
     key = new_key(folder / "dpo.key", "Ada Example")
-    paper = template("north", site.facts(2).patients).encode()
+    changes = NOT_PRIVATE if unprotected else {}
+    paper = officers_paper("north", site.facts(2).patients, **changes)
     mechanism = Workshop()(site.settings().mechanism)
     install(site, paper, sign_paper(key, BUDGET, paper), mechanism, key.verifier().text())
 
@@ -180,7 +182,7 @@ def test_cholesterol_in_mmol_is_a_problem_until_the_site_says_so(hospital):
 
 def test_a_hospital_that_is_too_small_for_its_own_policy_is_told(hospital):
     write_site(hospital, more="policy: {smallest_training_set: 500}\n")
-    assert "the policy wants 500" in checked(hospital)["records"].found
+    assert "72 to learn from, where the policy wants 500" in checked(hospital)["records"].found
 
 
 def test_a_model_that_cannot_be_private_is_found_before_anything_is_paid(hospital):
@@ -190,6 +192,27 @@ def test_a_model_that_cannot_be_private_is_found_before_anything_is_paid(hospita
     said = checked(hospital)
     assert said["step"].outcome == "passed"
     assert "NOT PRIVATE" in said["cost"].found
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "figures", "leaves"),
+    [
+        ("dp_training", "[]", "no figure of this hospital's own records may be asked for"),
+        ("dp_training", "[counts]", "noised and charged: counts"),
+        ("dp_training", "[counts, exact_counts]", "noised and charged: counts"),
+        ("none", "[counts]", "no figure may be asked for: nothing bounds what it tells"),
+        ("none", "[counts, exact_counts]", "NOT PRIVATE: counts that are asked for leave as they"),
+    ],
+)
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "not signed"])
+def test_how_figures_would_leave_is_said_by_the_budget_there_is(
+    hospital, tmp_path, mechanism, figures, leaves, signed
+):
+    write_site(hospital, mechanism=mechanism, more=f"policy: {{figures: {figures}}}\n")
+    if signed:
+        sign_budget(found_at(hospital), tmp_path, unprotected=mechanism == "none")
+    verdicts = check_hospital(hospital, part_of, Workshop())
+    assert [v.found for v in verdicts if v.check == "leaves"][-1].find(leaves) >= 0
 
 
 @pytest.mark.parametrize(

@@ -292,11 +292,11 @@ def test_one_record_asked_a_thousand_times_and_a_set_outside_the_policy(world: W
         asked = Proposal(run.id, body, proposal.signed(federated.server.key()))
         assert isinstance(east.said(asked), Considered)
         rule(east.hospital, proposal, federated.build, by="Ada Example", decline=None)
-        expect_refused(east, attack, Reason.OUTSIDE_POLICY, "most_repeats: one query 1000 times")
+        expect_refused(east, attack, Reason.OUTSIDE_POLICY, "most_repeats: found one query 1000")
     finally:
         east.hospital.site_yaml.write_text(typed)
     # The set is listed no longer: what a person had approved goes out no more.
-    expect_refused(east, attack, Reason.OUTSIDE_POLICY, "is not listed")
+    expect_refused(east, attack, Reason.OUTSIDE_POLICY, "query_sets: found ours")
 
 
 def test_an_old_backup_of_the_site_refuses_to_answer(world: World, tmp_path: Path) -> None:
