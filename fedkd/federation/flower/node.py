@@ -77,8 +77,7 @@ class Trouble:
         cut short. Only a certificate that is not trusted is a reason to, or no TLS at all. Nor does
         it try again after a proxy's refusal, which a coordinator that restarts is enough for.
         """
-        import httpx
-        from flwr.supercore.retry.http_retry import _RETRYABLE_TRANSPORT_ERRORS
+        from flwr.supercore.retry.http_retry import _RETRYABLE_TRANSPORT_ERRORS, httpx
 
         try:
             response = call()
