@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SERVER = "server"
 DONE, REFUTED, CANNOT_TELL = 0, 1, 3
 ENTRY = re.compile(r"(?P<path>.+)#(?P<index>0|[1-9][0-9]{0,15})", re.DOTALL)
+REHEARSED = "fedkd.invalid/rehearsal/"
 PROOF, LEAF = ".tlog-proof", ".leaf"
 
 
@@ -56,12 +57,21 @@ def show(path: Path, *, party: str | None, type: str | None, as_json: bool) -> i
     if as_json:
         print(json.dumps(shown, indent=2))
         return DONE
+    rehearsed = sorted({name for name, log in logs if is_rehearsed(log)})
+    if rehearsed:
+        print(plain(f"REHEARSAL: keys and noise of {', '.join(rehearsed)} are a rehearsal's"))
     for entry in shown:
         body = json.dumps(entry["body"], sort_keys=True) if entry["body"] is not None else "erased"
         where = f"{entry['party']:12} {entry['index']:4}  {entry['time']}"
         cut = body if len(body) <= 100 else body[:97] + "..."
         print(plain(f"{where}  {entry['type']:20} {cut}"))
     return DONE
+
+
+def is_rehearsed(log: CheckedLog) -> bool:
+    """Whether a log is a rehearsal's: by the name that its keys have, or by its opening."""
+    named = log.origin.startswith(REHEARSED)
+    return named or any(body.get("rehearsal") for body in log.bodies("log.opened"))
 
 
 def all_hold(folder: Path) -> bool:

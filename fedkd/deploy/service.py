@@ -71,8 +71,9 @@ class Service:
         desk: Answers,
         tell: Callable[[Told], None],
         figures: Callable[[], Mapping[str, Any]] = dict,
+        mark: Callable[[bytes], str] = lambda letter: "",
     ) -> None:
-        self._desk = desk
+        self._desk, self._mark = desk, mark
         self._tell = tell
         self._figures = figures
         self._turns: queue.SimpleQueue[_Turn | Told | None] = queue.SimpleQueue()
@@ -118,14 +119,16 @@ class Service:
         try:
             return Frame(Kind.ANSWERED, self._desk.handle(letter))
         except Exception:
-            _LOG.error("a turn failed\n%s", traceback.format_exc())
+            _LOG.error("%sa turn failed\n%s", self._mark(letter), traceback.format_exc())
             return Frame(Kind.REFUSED, Why.FAILED.encode())
         finally:
             seconds, turns = round(time.monotonic() - began, 3), self._standing["turns"] + 1
             self._standing.update(
                 busy_since=None, turns=turns, last_turn=utc(), last_seconds=seconds
             )
-            _LOG.info(Line(f"turn {turns} took {seconds:g} s", turn=turns, seconds=seconds))
+            mark = self._mark(letter)  # now that a proposal, too, has been taken in
+            line = f"{mark}turn {turns} took {seconds:g} s"
+            _LOG.info(Line(line, turn=turns, seconds=seconds, rehearsal=bool(mark)))
 
     def _stands(self, kind: Kind) -> Frame:
         try:
@@ -266,6 +269,13 @@ def expect_readable(hospital: Hospital) -> None:
                 _LOG.error("%s cannot be opened\n%s", folder.name, traceback.format_exc())
 
 
+def mark_of(hospital: Hospital, letter: bytes) -> str:
+    """What lines about a letter begin with where it belongs to a rehearsal."""
+    from fedkd.deploy.rehearsed import mark_of as found
+
+    return found(hospital, letter)
+
+
 def figures_of(hospital: Hospital) -> Mapping[str, Any]:
     """Numbers of this hospital's that may be watched."""
     from fedkd.deploy.hospital_standing import figures_of as found
@@ -297,7 +307,10 @@ def serve(
     expect_readable(hospital)
     _open(hospital, key)
     service = Service(
-        desk_of(hospital), lambda told: remember(hospital, told), lambda: figures_of(hospital)
+        desk_of(hospital),
+        lambda told: remember(hospital, told),
+        lambda: figures_of(hospital),
+        lambda letter: mark_of(hospital, letter),
     )
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -29,10 +29,12 @@ from fedkd.wire import (
     Considered,
     Evaluation,
     Message,
+    Present,
     Proposal,
     Question,
     Reason,
     Refusal,
+    RollCall,
     decode,
     encode,
     opened,
@@ -158,6 +160,26 @@ def test_a_message_that_comes_late_is_answered_once_and_changes_nothing(world: W
     assert len(east.released(run.id)) - released == isinstance(replies[0], Answer)
     verified = fedkd("audit", "verify", east.hospital.site / "log.sqlite")
     assert "CONSISTENT" in verified.stdout, verified.stdout + verified.stderr
+
+
+def test_every_line_about_a_rehearsal_says_so_and_no_other(world: World) -> None:
+    federated, west = world.federated, world.services["west"]
+    real = world.approved(sites=("west",))
+    said = west.log.read_text().splitlines()
+    assert "turn" in said[-1]
+    assert not any("REHEARSAL" in line for line in said)
+    run = federated.proposed("mechanism=dp_training", rehearsal=True)
+    body, signature = run.paper()
+    assert isinstance(
+        west.said(Proposal(run.id, np.frombuffer(body, np.uint8), signature)), Considered
+    )
+    assert isinstance(west.said(RollCall(run.id)), Present)
+    west.said(RollCall(real.id))
+    lines = [it for it in west.log.read_text().splitlines()[len(said) :] if "turn" in it]
+    assert ["REHEARSAL: turn" in line for line in lines] == [True, True, False]
+    shown = fedkd("audit", "show", west.hospital.rehearsal / "log.sqlite").stdout
+    assert shown.startswith("REHEARSAL: ")
+    assert "REHEARSAL: " not in fedkd("audit", "show", west.hospital.site / "log.sqlite").stdout
 
 
 def test_a_service_killed_in_its_training_answers_once(world: World) -> None:
