@@ -129,10 +129,10 @@ def invite(folder: Path, site: str, *, days: int, out: Path | None, as_json: boo
         return DONE
     print(f"{out or path}: an invitation for {site}, for one use, until {invitation.expires}")
     print(f"fingerprint {invitation.fingerprint()}")
-    print(f"Send the file to {site}, and have them read the fingerprint to you over the telephone")
     print(
-        "before they join: fedkd site join INVITATION. Do not send the fingerprint with the file."
+        f"Send the file to {site}, without the fingerprint. When they have joined (fedkd site join"
     )
+    print("INVITATION) they call you: you read it to them, and they compare.")
     return DONE
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TextIO
 
-from fedkd.deploy.hospital import write_private
+from fedkd.deploy.hospital import PRIVATE_FILE, write_private
 from fedkd.deploy.lines import Line, utc
 from fedkd.deploy.others_files import opened, opened_to_append, read_end
 from fedkd.knowledge.bad_input import BadInput
@@ -26,6 +26,10 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds before a process that ended is started again: twice as long each time, up to a minute."""
 STEADY_SECONDS: Final = 60.0
 """A process that ran as long as this begins with the shortest wait again."""
+TURN_SECONDS: Final = 600.0
+"""A turn that trains is let end for as long as this, by the units and containers that ship too."""
+STOP_SECONDS: Final = TURN_SECONDS + 60.0
+_PATIENT_SECONDS: Final = 3.0
 _TICK: Final = 0.2
 _MOST_LOG_BYTES: Final = 8 << 20
 _TAIL_BYTES: Final = 1 << 14
@@ -74,26 +78,33 @@ class _Running:
 
 
 class Supervisor:
-    """Runs programs until SIGTERM or SIGINT; one at a time a folder, whoever comes second is told.
+    """Runs programs until SIGTERM, SIGINT, or SIGHUP, as when its terminal is closed.
 
-    `folder` gets `start.lock` with the supervisor's process id, and `state.json`.
+    One at a time a folder: whoever comes second is told.
+
+    Each is let end by itself for its `end_seconds`; a second signal ends all at once.
+    `folder` gets `start.lock` with the supervisor's process id, and `state.json`, of this `mode`.
     """
 
     def __init__(
-        self, folder: Path, programs: Sequence[Program], tell: Callable[[str], None] = print
+        self,
+        folder: Path,
+        programs: Sequence[Program],
+        tell: Callable[[str], None] = print,
+        mode: int = PRIVATE_FILE,
     ) -> None:
-        self._folder = folder
+        self._folder, self._mode = folder, mode
         self._all = [_Running(program) for program in programs]
         self._tell = tell
-        self._stop = False
+        self._stop = self._at_once = False
 
     def run(self, meanwhile: AbstractContextManager[None] | None = None) -> int:
         """Starts the programs in order, keeps them, ends them in the opposite order.
 
         `meanwhile` holds for as long as they run, and is entered by the one who runs them alone.
         """
-        with _locked(self._folder), meanwhile or nullcontext():
-            for number in (signal.SIGTERM, signal.SIGINT):
+        with _locked(self._folder, self._mode), meanwhile or nullcontext():
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._told)
             try:
                 while not self._stop:
@@ -104,6 +115,7 @@ class Supervisor:
         return STOPPED
 
     def _told(self, number: int, frame: FrameType | None) -> None:
+        self._at_once = self._stop
         self._stop = True
 
     def _look(self) -> None:
@@ -193,15 +205,21 @@ class Supervisor:
             if each.process is None:
                 continue
             each.process.terminate()
-            try:
-                each.process.wait(each.program.end_seconds)
-            except subprocess.TimeoutExpired:
+            if not self._ended_itself(each.process, each.program.end_seconds):
                 self._tell(f"{each.program.name} did not end by itself; it is ended")
             kill_group(each.process.pid)
             each.process.wait()
             each.last_exit, each.process = each.process.returncode, None
         self._write_state()
         self._tell("stopped")
+
+    def _ended_itself(self, process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while process.poll() is None:
+            if self._at_once or time.monotonic() > until:
+                return False
+            time.sleep(_TICK)
+        return True
 
     def _write_state(self) -> None:
         told = {
@@ -211,13 +229,13 @@ class Supervisor:
                 "restarts": each.restarts,
                 "last_exit": each.last_exit,
                 "said": each.said,
+                "log_from": each.begun_at,
             }
             for each in self._all
         }
         with suppress(OSError):  # a full disk stops no process
-            write_private(
-                self._folder / "state.json", json.dumps(told, indent=2, sort_keys=True).encode()
-            )
+            content = json.dumps(told, indent=2, sort_keys=True).encode()
+            write_private(self._folder / "state.json", content, self._mode)
 
 
 def supervisor_of(folder: Path) -> int | None:
@@ -225,13 +243,27 @@ def supervisor_of(folder: Path) -> int | None:
 
     The letterbox's user writes such a file itself: it can name no process but its own.
     """
+    said, owner = _held_by(folder) or ("", 0)
+    try:
+        pid = int(said.strip() or 0)
+        return pid if pid > 1 and _is_of(pid, owner) else None
+    except (OSError, ValueError):
+        return None
+
+
+def is_supervised(folder: Path) -> bool:
+    """Whether a supervisor runs in `folder`, be it in another container, where no number holds."""
+    return _held_by(folder) is not None
+
+
+def _held_by(folder: Path) -> tuple[str, int] | None:
+    """What stands in the lock in `folder`, and whose it is; None where nobody holds it."""
     try:
         with os.fdopen(opened(folder / "start.lock", os.O_RDONLY)) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                pid, owner = int(file.read(_MOST_PID).strip() or 0), os.fstat(file.fileno()).st_uid
-                return pid if pid > 1 and _is_of(pid, owner) else None
+                return file.read(_MOST_PID), os.fstat(file.fileno()).st_uid
     except (OSError, ValueError):
         pass
     return None
@@ -269,26 +301,46 @@ def state_of(folder: Path) -> dict[str, Any]:
     return {name: {**_NOTHING, **it} for name, it in told.items()}
 
 
-def stop(folder: Path, seconds: float = 60.0) -> bool:
-    """Ends the supervisor in `folder` and with it all its processes; False where none ran."""
+def stop(folder: Path, seconds: float = STOP_SECONDS) -> bool:
+    """Ends the supervisor in `folder` and with it all its processes.
+
+    A turn that trains is let end; Ctrl-C meanwhile ends it at once. False where none ran that this
+    user may end: `is_supervised` says whether another one does.
+    """
     pid = supervisor_of(folder)
     if pid is None:
         return False
-    os.kill(pid, signal.SIGTERM)
-    until = time.monotonic() + seconds
-    while supervisor_of(folder) is not None:
-        if time.monotonic() > until:
-            os.kill(pid, signal.SIGKILL)
-            break
-        time.sleep(0.1)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except PermissionError:
+        return False
+    try:
+        _until_gone(folder, pid, seconds)
+    except KeyboardInterrupt:
+        os.kill(pid, signal.SIGTERM)
+        _until_gone(folder, pid, STOP_SECONDS - TURN_SECONDS)
     return True
+
+
+def _until_gone(folder: Path, pid: int, seconds: float) -> None:
+    began, told = time.monotonic(), False
+    while supervisor_of(folder) is not None:
+        waited = time.monotonic() - began
+        if waited > seconds:
+            os.kill(pid, signal.SIGKILL)
+            return
+        if waited > _PATIENT_SECONDS and not told:
+            said = f"what runs is let end, a turn for at most {TURN_SECONDS:.0f} s; "
+            print(f"{said}Ctrl-C ends it at once", file=sys.stderr)
+            told = True
+        time.sleep(0.1)
 
 
 class _locked:  # noqa: N801  # reads as `with _locked(folder)`
     """Holds the lock of a folder's supervisor, with its process id in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "start.lock"
+    def __init__(self, folder: Path, mode: int) -> None:
+        self._path, self._mode = folder / "start.lock", mode
         self._file: TextIO | None = None
 
     def __enter__(self) -> None:
@@ -300,7 +352,7 @@ class _locked:  # noqa: N801  # reads as `with _locked(folder)`
                 "one that the supervisor made",
                 f"rm {self._path}",
             ) from None
-        os.fchmod(self._file.fileno(), 0o600)
+        os.fchmod(self._file.fileno(), self._mode)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

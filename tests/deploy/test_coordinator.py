@@ -376,6 +376,16 @@ def test_a_second_start_is_refused(server: ServerFolder) -> None:
         done = fedkd("server", "start", server.folder, *words)
         assert done.returncode == 2
         assert "running already" in done.stderr
+    # Another one that is being started at this moment has not said yet who it is.
+    pid_file = server.folder / "pids" / "server.pid"
+    pid_file.rename(pid_file.with_suffix(".aside"))
+    try:
+        done = fedkd("server", "start", server.folder)
+        assert done.returncode == 2
+        assert "running already" in done.stderr
+        assert not pid_file.exists()
+    finally:
+        pid_file.with_suffix(".aside").rename(pid_file)
 
 
 def test_a_killed_superlink_ends_all_and_a_start_goes_on_with_the_same_sites(

@@ -161,22 +161,24 @@ class GridAsk:
             return self.nodes
         return {site: node for site, node in self.nodes.items() if members.get(node) == site}
 
-    def roll_call(self, run: str, roster: Sequence[str]) -> RollCalled:
+    def roll_call(self, run: str, roster: Sequence[str], *, patiently: bool = True) -> RollCalled:
         """Learns which node is which site of `roster`; nobody else is asked anything after it.
 
         Waits until as many nodes are connected as the roster has members, or the deadline has
-        passed. A name that two nodes give belongs to neither: neither is asked.
+        passed; not `patiently`, asks those that are connected now. A name that two nodes give
+        belongs to neither: neither is asked.
         """
         until = time.monotonic() + self.deadline_s
         nodes = self._nodes(roster)
-        while len(nodes) < self._expected(roster) and time.monotonic() < until:
+        while patiently and len(nodes) < self._expected(roster) and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
             nodes = self._nodes(roster)
         question = encode(RollCall(run))
         first = cover(self.relay.first()) if self.relay else b""
         covers = dict.fromkeys(nodes, first)
         named: dict[str, list[_Letter]] = {}
-        for letter in self._post(dict.fromkeys(nodes, question), covers, 0):
+        seconds = None if patiently else PROPOSAL_SECONDS
+        for letter in self._post(dict.fromkeys(nodes, question), covers, 0, deadline_s=seconds):
             site, refused, software = _present(letter.body, run)
             speaks_for = nodes[letter.node]
             if refused is not None and site == UNKNOWN and speaks_for is not None:
