@@ -285,6 +285,13 @@ def _progress(run: RunStanding, folder: Path) -> str:
         if cosigned is not None:
             by = f"{cosigned['size']} of them cosigned by {', '.join(cosigned['by'])}"
         said += f"; log of {run.checkpoint['size']} entries, {by}"
+    if run.epsilon is not None:
+        said += f"; {run.mechanism}, at most epsilon {run.epsilon:g} for each site"
+    elif run.mechanism is not None:
+        unbounded = (
+            "NOT PRIVATE" if run.mechanism == "none" else "as much as each site's paper allows"
+        )
+        said += f"; {run.mechanism}, {unbounded}"
     if run.cut_off:
         said += f"; go on with: fedkd run --resume {folder / 'runs' / run.folder}"
     return said

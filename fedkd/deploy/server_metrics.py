@@ -61,6 +61,8 @@ def _newest_run(found: Standing) -> Iterator[Metric]:
                  (({"state": run.shown}, 1.0),))  # fmt: skip
     yield one("fedkd_server_run_round", "The newest run's round.", run.round)
     yield one("fedkd_server_run_rounds", "How many rounds it has.", run.rounds)
+    yield one("fedkd_server_run_epsilon",
+              "What was proposed that each site may spend on it at most.", run.epsilon)  # fmt: skip
     head = run.checkpoint or {}
     cosigned = head.get("cosigned") or {}
     yield one("fedkd_server_log_entries", "Entries of its log.", head.get("size"))

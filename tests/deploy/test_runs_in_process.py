@@ -251,6 +251,38 @@ def test_a_site_that_is_revoked_in_a_run_is_asked_nothing_more(federated: Federa
     assert left_out == [{}, {"west": "not admitted"}]
 
 
+def test_a_site_that_left_and_is_there_when_the_run_goes_on_is_enrolled_again(
+    federated: Federated,
+) -> None:
+    run = federated.proposed()
+    taken_in(federated, run)
+    approve(federated, run)
+    west = federated.hospitals["west"]
+    west.paused.write_text("now\n")
+    with pytest.raises(KeyboardInterrupt):
+        federated.conducted(run, Dying(federated, replies=6))
+    for _ in range(2):  # the same is said once
+        with pytest.raises(KeyboardInterrupt):
+            federated.conducted(open_run(str(run.folder)), Dying(federated, replies=3))
+    west.paused.unlink()
+    folder = federated.conducted(open_run(str(run.folder)))
+    with Log(folder / "server" / "log.sqlite", "server") as log:
+        told = [(it.type, it.body) for it in log.entries()]
+    about_west = [
+        type
+        for type, body in told
+        if body.get("party") == "west" or (type == "answers.admitted" and "west" in body["answers"])
+    ]
+    assert about_west == [
+        "party.enrolled",
+        "party.left",
+        "party.enrolled",
+        *["answers.admitted"] * 2,
+    ]
+    assert json.loads((folder / "summary.json").read_text())["audit"]["verified"]
+    assert not build_report(folder, {}).derived.trouble
+
+
 def test_a_site_that_is_revoked_while_people_decide_takes_no_part(federated: Federated) -> None:
     run = federated.proposed()
     taken_in(federated, run)

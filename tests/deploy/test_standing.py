@@ -101,7 +101,9 @@ def test_a_coordinator_tells_round_and_who_cosigned_its_log(
     assert set(cosigned["by"]) <= set(SITES[:2])
     assert 0 < cosigned["size"] <= run["checkpoint"]["size"]
     assert server_status(federated.server.folder, as_json=False) == 0
-    assert "closing; log of" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "closing; log of" in said
+    assert "; none, NOT PRIVATE" in said
 
 
 def test_a_hospital_tells_round_budget_and_who_cosigned_its_log(
@@ -234,6 +236,21 @@ def test_a_run_that_nobody_conducts_any_more_is_not_shown_as_running(
     assert figures['fedkd_server_evaluations{state="cut off"}'] == 1
     with alone(run, lambda state, **more: None):
         assert told()[:2] == (False, False)
+
+
+def test_what_a_run_may_cost_is_shown_to_people_and_watchers(
+    federated: Federated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = federated.copied(tmp_path / "all").server
+    paper = next((server.folder / "runs").iterdir()) / "proposal.json"
+    asked = json.loads(paper.read_text())
+    for epsilon, said in ((0.25, "at most epsilon 0.25 for each site"), (None, "as much as each")):
+        asked["asked"] |= {"mechanism": "dp_training", "epsilon": epsilon}
+        write_json(paper, asked)
+        assert server_status(server.folder, as_json=False) == 0
+        assert f"dp_training, {said}" in " ".join(capsys.readouterr().out.split())
+        figures = parsed(text_of(server_metrics(standing(server))))
+        assert figures.get("fedkd_server_run_epsilon") == epsilon
 
 
 @pytest.mark.parametrize(
