@@ -49,7 +49,7 @@ test: $(FOR_WORK)
 
 # By themselves: each starts a dozen processes that import torch, and waits for them; two wait at once.
 test-deploy: $(FOR_WORK)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m deploy tests/stories tests/deploy
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m deploy -rs tests/stories tests/deploy
 
 check:
 	bash .ci/run

@@ -9,6 +9,23 @@ from fedkd.audit.retention import check_erasable, due, moment, spelled
 
 
 @dataclass(frozen=True, slots=True)
+class Overdue:
+    """What a rule makes due: when each body was written that it would erase, by its entry's index.
+
+    `kept` says by run why nothing of it is due, though it is old enough.
+    """
+
+    bodies: Mapping[int, datetime]
+    kept: Mapping[str, str]
+
+    def youngest_days(self, now: datetime) -> int | None:
+        """The age of the youngest of them, in whole days; None where there are none."""
+        if not self.bodies:
+            return None
+        return (now - max(self.bodies.values())) // timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """What came of a rule: the entries whose bodies it erased, and by run why nothing of it was.
 
@@ -20,6 +37,18 @@ class Applied:
     kept: Mapping[str, str]
     entry: Entry | None
     youngest_days: int | None
+
+
+def overdue(log: Log, type: str, limit: datetime) -> Overdue:
+    """What entries of `type` older than `limit` still say; nothing is changed.
+
+    Headers are read only where there is such a body.
+    """
+    written = {e.index: moment(e.at) for e in log.entries(type) if e.said is not None}
+    if not any(at < limit for at in written.values()):
+        return Overdue({}, {})
+    found = due(log.headers(), type, limit)
+    return Overdue({at: written[at] for at in found.indices if at in written}, found.kept)
 
 
 def apply_rule(log: Log, type: str, before: str, rule: str, now: datetime) -> Applied:
@@ -42,11 +71,10 @@ def apply_rule(log: Log, type: str, before: str, rule: str, now: datetime) -> Ap
         raise ValueError("found no rule, expected the retention rule in words")
     entry, days = None, None
     with log.writing():
-        found = due(log.headers(), type, limit)
-        ages = {e.index: now - moment(e.at) for e in log.entries(type) if e.said is not None}
-        open_ = tuple(index for index in found.indices if index in ages)
+        found = overdue(log, type, limit)
+        open_ = tuple(found.bodies)
         if open_:
-            days = min(ages[index] for index in open_) // timedelta(days=1)
+            days = found.youngest_days(now)
             why = {
                 "rule": rule,
                 "type": type,

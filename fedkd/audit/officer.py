@@ -32,6 +32,8 @@ from fedkd.knowledge import BadInput, Digest, digest_of_bytes
 
 BUDGET: Final = "privacy budget"
 """The kind of paper that a budget is: a signature over one kind says nothing about another."""
+PRINTED: Final = "verifier key:"
+"""What stands before a public key where it is shown."""
 _HEAD: Final = "fedkd signed paper v1"
 _NAMED: Final = "fedkd.invalid/person/"
 _LOCKED: Final = "PRIVATE+LOCKED+"
@@ -129,11 +131,14 @@ def _unlocked(text: str, path: Path, passphrase: bytes | None) -> SigningKey:
 
 
 def verifier_of(text: str) -> VerifierKey:
-    """The public key that `text` spells, or the file of this name holds; `BadInput` if neither."""
-    written = text.strip()
+    """The public key that `text` spells, or the file of this name holds; `BadInput` if neither.
+
+    What `fedkd keys show` prints is taken whole, too: a person writes it to a file.
+    """
+    written = _line_of(text)
     try:
         if Path(text).is_file():
-            written = Path(text).read_text().strip()
+            written = _line_of(Path(text).read_text())
     except (OSError, UnicodeDecodeError):
         pass
     if written.startswith("PRIVATE"):
@@ -149,6 +154,13 @@ def verifier_of(text: str) -> VerifierKey:
             f"a verifier key that is none ({error})",
             "the line that fedkd keys show prints: name+id+key",
         ) from None
+
+
+def _line_of(shown: str) -> str:
+    """The key itself, without the words around it where it was shown."""
+    said = (line.strip() for line in shown.splitlines())
+    after = [line.removeprefix(PRINTED).strip() for line in said if line.startswith(PRINTED)]
+    return after[0] if after else shown.strip()
 
 
 def person_of(key: VerifierKey) -> str:
@@ -180,9 +192,18 @@ def sign_paper(key: SigningKey, kind: str, paper: bytes) -> bytes:
 
 
 def expect_signed(
-    key: VerifierKey, kind: str, paper: bytes, signature: bytes, where: str = "the paper"
+    key: VerifierKey,
+    kind: str,
+    paper: bytes,
+    signature: bytes,
+    where: str = "the paper",
+    *,
+    remedy: str | None = None,
 ) -> None:
-    """`BadInput` unless `signature` is a note over exactly these bytes, as this kind, by `key`."""
+    """`BadInput` unless `signature` is a note over exactly these bytes, as this kind, by `key`.
+
+    `remedy` is what to do otherwise, where the key is not an officer's.
+    """
     try:
         note = Note.parse(signature)
     except Malformed as error:
@@ -199,7 +220,7 @@ def expect_signed(
         raise BadInput(
             found,
             f"one over these bytes, as a {kind}",
-            "a paper that was changed has to be signed again, by the officer",
+            remedy or "a paper that was changed has to be signed again, by the officer",
         )
     try:
         note.verify([key])
@@ -208,7 +229,7 @@ def expect_signed(
         raise BadInput(
             f"a signature over {where} by {signers.replace(_NAMED, '')} that another key made",
             f"one by {person_of(key)}, whose key has the fingerprint {fingerprint(key)}",
-            "ask the officer whose key is known here to sign it",
+            remedy or "ask the officer whose key is known here to sign it",
         ) from None
 
 

@@ -13,12 +13,16 @@ LEAST_DAYS: Final = 183
 """Six months: AI Act, Art. 19(1) and 26(6), ask that logs be kept at least so long. A person
 decides; what is erased earlier is said to be."""
 
+NO_RUN: Final = "unknown"
+"""What a refusal names as its run where no message could be read: not one that goes on."""
+
 NEVER: Final[Mapping[str, str]] = MappingProxyType(
     {
         "budget.opened": "the ledger is replayed from it: what was spent would be given back",
         "budget.charged": "the ledger is replayed from it: what was spent would be given back",
         "config.fixed": "a run that is opened again is compared with it",
         "dataset.registered": "models are traced back to it, to its licence and its legal basis",
+        "dataset.withdrawn": "who was taken out is held against it at each turn, and stays out",
         "log.key.rotated": "it says which key signs the log",
         "log.opened": "it says whose log this is",
         "party.enrolled": "the roster is read from it: whose word counts, and with which key",
@@ -81,24 +85,24 @@ def due(headers: Iterable[Header], type: str, before: datetime) -> Due:
     A run is over for a log whose last entry of it is older than `before`, too, and which does not
     say that the run started without saying that it ended: until then its party may go on with it.
     """
-    rows = [(header, moment(header.time)) for header in headers]
+    rows = [(it, None if it.run == NO_RUN else it.run, moment(it.time)) for it in headers]
     newest: dict[str, datetime] = {}
-    for header, at in rows:
-        if header.run is not None:
-            newest[header.run] = max(at, newest.get(header.run, at))
+    for _, run, at in rows:
+        if run is not None:
+            newest[run] = max(at, newest.get(run, at))
     started, ended = (
-        {header.run for header, _ in rows if header.type == event}
+        {run for header, run, _ in rows if header.type == event}
         for event in ("run.started", "run.ended")
     )
     going_on = started - ended - {None}
     indices, kept = [], {}
-    for header, at in rows:
+    for header, run, at in rows:
         if header.type != type or at >= before:
             continue
-        if header.run is not None and newest[header.run] >= before:
-            kept[header.run] = "it went on later"
-        elif header.run in going_on:
-            kept[str(header.run)] = "it has not ended"
+        if run is not None and newest[run] >= before:
+            kept[run] = "it went on later"
+        elif run in going_on:
+            kept[str(run)] = "it has not ended"
         else:
             indices.append(header.sequence)
     return Due(tuple(indices), kept)

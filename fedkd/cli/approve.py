@@ -161,7 +161,7 @@ def _lines(one: Shown) -> Iterator[str]:
         yield from _guard(one)
     else:
         yield from _cost_of_counts(one, one.counting)
-    yield f"until       {proposal.expires}"
+    yield f"yes until   {proposal.expires}"
     if one.objection is not None:
         yield f"NOT ALLOWED {one.objection}"
     if one.decision is not None:
@@ -193,6 +193,8 @@ def _price(one: Shown) -> Iterator[str]:
     else:
         yield f"cost        at most epsilon {price.plan:.4g} with {price.mechanism}"
         yield f"            spent {price.spent:.4g}, left {price.left:.4g}, delta {price.delta:.2g}"
+        if price.plan == price.left:
+            yield "            ALL THAT IS LEFT: no later run or figure could be paid for"
 
 
 def _of_run(proposal: RunProposal) -> Iterator[str]:
@@ -203,6 +205,7 @@ def _of_run(proposal: RunProposal) -> Iterator[str]:
         yield f"            again by this site itself (code {query['code']})"
     else:
         yield f"queries     {query['source']} ({query['licence']}), set {query['digest']}"
+        yield "            the name is the coordinator's word; the digest binds what is asked"
     yield (
         f"training    {asked['local_epochs']} epochs, {asked['lesson_epochs']} with each lesson, "
         f"batches of {asked['batch']}, loss {asked['loss']}"

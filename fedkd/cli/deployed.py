@@ -18,6 +18,7 @@ from fedkd.deploy.proposals import RunProposal
 from fedkd.deploy.remedies import with_remedy
 from fedkd.deploy.roster import ADMITTED, Member, read_roster
 from fedkd.deploy.server_folder import ServerFolder
+from fedkd.federation.asking import NOT_ADMITTED
 from fedkd.federation.dealing import Cut, cut_own
 from fedkd.federation.durable import write_bytes, write_json
 from fedkd.federation.observer import Outsider
@@ -201,7 +202,7 @@ class DeployedRun(Run):
         rulings = asking.propose(
             self.id, body, signature, wait_s=self.wait_s, every_s=self.every_s, told=told
         )
-        rulings |= {site: "not admitted" for site in proposal.sites if site not in rulings}
+        rulings |= {site: NOT_ADMITTED for site in proposal.sites if site not in rulings}
         taking = sorted(site for site, ruling in rulings.items() if ruling in TAKING_PART)
         for site, ruling in sorted(rulings.items()):
             if site not in taking:

@@ -19,6 +19,7 @@ from fedkd.deploy.evaluation_proposals import EvaluationProposal
 from fedkd.deploy.lines import utc
 from fedkd.deploy.locked import opened_server
 from fedkd.deploy.roster import Member
+from fedkd.deploy.run_standing import EVALUATIONS
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.federation.durable import read_json, write_bytes
 from fedkd.federation.evaluating import Grouping
@@ -26,7 +27,6 @@ from fedkd.federation.rounds import NoQuorum
 from fedkd.knowledge import BadInput
 from fedkd.wire import Evaluation
 
-FOLDER = "evaluations"
 _NAME = re.compile(r"[0-9a-f]{16}")
 
 
@@ -52,7 +52,7 @@ class ProposedEvaluation:
     @property
     def folder(self) -> Path:
         """Where its paper is, and how far it is."""
-        return self.run.folder / FOLDER / self.name
+        return self.run.folder / EVALUATIONS / self.name
 
     @property
     def server(self) -> Path:

@@ -13,10 +13,11 @@ from fedkd import __version__
 from fedkd.cli.deployed import DeployedRun
 from fedkd.cli.lines import say
 from fedkd.cli.proposing import propose
-from fedkd.cli.run import open_run
+from fedkd.cli.run import open_run, without
 from fedkd.cli.telling import Told
 from fedkd.deploy.locked import lent, opened_server
 from fedkd.deploy.remedies import with_remedy
+from fedkd.deploy.running import SERVER, pid_of
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder
 from fedkd.deploy.superlink import environment, is_healthy, program
 from fedkd.federation.flower.bundle import app_folder, bundle_digest
@@ -47,6 +48,11 @@ def run(
             coordinator, words, rehearsal=rehearsal, wait_s=wait_s, config_dir=config_dir
         )
         say(f"fedkd: proposed run {made.id}, {made.proposal().digest}")
+        if not made.rehearsal and asks_for_everything(made):
+            say(
+                "without mechanism.epsilon it asks for ALL that each hospital's budget has left: "
+                "nothing would be left for a later run, or for figures"
+            )
     else:
         made = _resumed(resume, overrides, config_dir, wait_s)
         expect_up(ServerFolder.opened(made.coordinator))
@@ -58,6 +64,13 @@ def run(
     if not summary.exists():
         return _failed(made, as_json=as_json)
     return _shown(made, as_json=as_json)
+
+
+def asks_for_everything(made: DeployedRun) -> bool:
+    """Whether nothing but each hospital's own budget bounds what the run may cost there."""
+    mechanism = made.config["mechanism"]
+    private: bool = made.build(without(mechanism, ("epsilon",))).private
+    return private and mechanism.get("epsilon") is None
 
 
 def _without_rehearsal(overrides: Sequence[str]) -> tuple[list[str], bool]:
@@ -107,10 +120,12 @@ def _resumed(
 def expect_up(server: ServerFolder) -> None:
     """`BadInput` unless the coordinator's SuperLink answers."""
     if not is_healthy(server, server.settings(), 5.0):
+        start = f"fedkd server start {server.folder}"
+        why = f"fedkd server status {server.folder} says why; fedkd server stop {server.folder}, "
         raise BadInput(
             f"no SuperLink that answers on port {server.settings().superlink_port}",
             "the coordinator's, running",
-            f"fedkd server start {server.folder}",
+            start if pid_of(server, SERVER) is None else why + start,
         )
 
 

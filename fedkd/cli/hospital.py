@@ -128,8 +128,9 @@ def start(
     metrics: int | None = None,
 ) -> int:
     """Runs the hospital's processes until it is told to stop."""
+    from fedkd.deploy import keeping
+    from fedkd.deploy.apart import expect_cut_off, warnings_at_start
     from fedkd.deploy.authority import ending_authority
-    from fedkd.deploy.keeping import become, where
     from fedkd.deploy.lines import expect_format, teller
     from fedkd.deploy.locked import opened_hospital, readable_path, secret_of
     from fedkd.deploy.metrics import expect_port
@@ -158,36 +159,42 @@ def start(
     else:
         hospital.invited()
         _expect_may_start(hospital)
-        expect_alone(where(hospital, halves))
+        expect_cut_off(halves, keep_network=keep_network)
+        expect_alone(keeping.where(hospital, halves))
         hospital.expect_private(who.group)
         opened = opened_hospital(hospital)
         node_key = None if opened is None else readable_path(hospital.node_key)
         prepare_letterbox(hospital, who, node_key)
         found_if_needed(hospital)
+    apart = warnings_at_start(hospital, who, halves, keep_network=keep_network)
     if detach:
-        folder = where(hospital, halves)
+        folder = keeping.where(hospital, halves)
         log = folder / "start.log"
         words = [word for word in sys.argv[1:] if word != "--detach"]
         said = None if opened is None else opened.passphrase
         command = [sys.executable, "-m", "fedkd", *words]
         pid = in_background(command, log, folder, passphrase=said)
         print(f"started in the background, process {pid}; see {log}")
+        for warning in apart:
+            print(f"WARNING: {warning}")
         return DONE
     authority = hospital.letterbox / AUTHORITY if only == LETTERBOX else hospital.authority
-    warnings = ending_authority(authority)
+    warnings = [*apart, *ending_authority(authority)]
     if only != LETTERBOX and who.group is not None:
         warnings += hospital.records_in_reach(who.group)
     for warning in warnings:
         tell(Line(f"WARNING: {warning}", level="warning"))
-    return become(
+    secret = None if opened is None else secret_of(hospital, opened)
+    words = keeping.command(
         hospital,
         who,
         halves,
         keep_network=keep_network,
         log_format=log_format,
         metrics=metrics,
-        secret=None if opened is None else secret_of(hospital, opened),
+        secret=secret,
     )
+    return keeping.become(words, secret)
 
 
 def found_if_needed(hospital: Hospital) -> None:
@@ -237,10 +244,15 @@ def pause(folder: Path) -> int:
     from fedkd.deploy.joining import pause as hold
 
     hospital = hospital_at(folder)
-    hold(hospital, utc())
+    hold(hospital, utc(), _say_that_it_waits)
     print(f"paused: {hospital.name} refuses every question, also after a restart, until")
     print(f"fedkd site resume {hospital.folder}")
     return DONE
+
+
+def _say_that_it_waits() -> None:
+    print("A turn is taken just now. Once its model is trained it is refused; this waits for its")
+    print("end, and stays paused if you stop waiting.", flush=True)
 
 
 def resume(folder: Path) -> int:
@@ -267,7 +279,7 @@ def leave(folder: Path, *, yes: bool) -> int:
     if not yes and not typer.confirm(f"{hospital.name} leaves {hospital.invited()['federation']}?"):
         print("nothing was changed")
         return REFUSED
-    mark(hospital, utc())
+    mark(hospital, utc())  # first: what is being answered does not leave any more
     withdraw_letterbox(hospital)
     stopped = stop(folder)
     told = hospital.invited()
@@ -279,7 +291,7 @@ def leave(folder: Path, *, yes: bool) -> int:
         "What stays elsewhere: answers that were given, and what was learnt from them; nobody can"
     )
     print("take that back. Tell the coordinator, who does: fedkd server revoke " + told["site"])
-    print("What may go once the retention time is over: fedkd audit erase --help")
+    print(f"What may go once its time is over: fedkd site erase {hospital.folder}")
     return stopped
 
 
@@ -292,12 +304,12 @@ def status(folder: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(told, indent=2, sort_keys=True))
         return DONE
-    for line in _lines(told):
+    for line in _lines(told, hospital.folder):
         print(plain(line))
     return DONE
 
 
-def _lines(told: Mapping[str, Any]) -> list[str]:
+def _lines(told: Mapping[str, Any], folder: Path) -> list[str]:
     connected = {True: "connected", False: "trying to connect", None: "not connected"}
     state = "left" if told["left"] else "paused" if told["paused"] else "takes part"
     running = "running" if told["running"] else "stopped"
@@ -305,6 +317,8 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
         f"{told['site']} in {told['federation']}: {state}, {running}, "
         f"{connected[told['connected']]} ({told['address']})"
     ]
+    if told["proxy"]:
+        lines.append(f"  proxy     {told['proxy']}")
     versions, service = told["versions"], told["service"]
     there = versions["coordinator"]
     lines.append(
@@ -325,10 +339,22 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
     if not told["founded"]:
         lines.append("  not founded yet: fedkd site init")
     lines.append(f"  keys      {in_words(told['keys'], SITE)}")
+    lines += _retention_lines(told["retention"], folder)
     for kind in ("real", "rehearsal"):
         if told[kind] is not None:
             lines += [f"  {kind:9} {line}" for line in _site_lines(told[kind])]
     return [*lines, *(f"WARNING: {warning}" for warning in told["warnings"])]
+
+
+def _retention_lines(retention: Mapping[str, Any] | None, folder: Path) -> list[str]:
+    """What site.yaml's rules make due; nothing where it has none."""
+    from fedkd.deploy.retention import COMMAND, in_words
+
+    if not retention or not retention["days"]:
+        return []
+    due = retention["due"]
+    said = in_words(due) + (f": {COMMAND} {folder}" if due else "")
+    return [f"  retention {said}"]
 
 
 def _site_lines(site: Mapping[str, Any]) -> list[str]:

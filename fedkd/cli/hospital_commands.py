@@ -184,7 +184,8 @@ def site_start(
     keep_network: Annotated[
         bool,
         typer.Option(
-            "--keep-network", help="Do not take the network away: a unit or container did."
+            "--keep-network",
+            help="Start the service also with a network: a unit or container took it away.",
         ),
     ] = False,
     log_format: LogFormat = "text",
@@ -241,6 +242,20 @@ def site_leave(
     from fedkd.cli.hospital import leave
 
     return leave(hospital, yes=yes)
+
+
+@site.command("erase")
+def site_erase(
+    hospital: Hospital,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase it; else it is shown.")] = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show what the retention rules in site.yaml make due in the site's logs; --yes erases it."""
+    from fedkd.cli.erase_due import erase_due
+
+    return erase_due(hospital, yes=yes, as_json=as_json)
 
 
 @site.command("status")

@@ -11,7 +11,6 @@ from fedkd.audit.officer import read_key, verifier_of
 from fedkd.audit.verify.agreement import SERVER
 from fedkd.audit.verify.auditor import UsedWrongly
 from fedkd.audit.verify.command import plain
-from fedkd.cli.signing import PRINTED
 from fedkd.federation.durable import read_json, write_bytes
 from fedkd.knowledge import BadInput
 from fedkd.report.building import Built
@@ -155,7 +154,7 @@ def _derived(path: Path) -> Derived:
 
 def enrol_person(path: Path, *, key: str, role: str) -> int:
     """Enrols a person in the server's log, with the public key that `fedkd keys new` printed."""
-    run, public = _run(path), verifier_of(key.strip().removeprefix(PRINTED).strip())
+    run, public = _run(path), verifier_of(key)
     person = Person(name_of(public), role, public)
     with _server_log(run) as log:
         enrol(log, person)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,13 +38,13 @@ def erase(path: Path, *, type: str, before: str, rule: str, as_json: bool) -> in
         with Log(file, party) as log:
             applied = apply_rule(log, type, before, rule, datetime.now(UTC))
     except (NeverErased, NotOwnLog, Refuted, StillRead) as error:
-        return _fails(str(error), REFUSED)
+        return fails(str(error), REFUSED)
     except CannotTell as error:
-        return _fails(str(error), CANNOT_TELL)
+        return fails(str(error), CANNOT_TELL)
     except ValueError as error:
         if isinstance(error, BadInput):
             raise
-        return _fails(str(error), 2)
+        return fails(str(error), 2)
     _tell(file, party, type, before, rule, applied, as_json=as_json)
     return DONE
 
@@ -72,7 +73,7 @@ def _party(file: Path) -> str:
 def _tell(
     file: Path, party: str, type: str, before: str, rule: str, applied: Applied, *, as_json: bool
 ) -> None:
-    warning = _warning(applied)
+    warning = early(applied.youngest_days)
     entry = None if applied.entry is None else applied.entry.index
     if as_json:
         told = {
@@ -93,9 +94,7 @@ def _tell(
     if entry is None:
         print(plain(f"nothing to erase: {party} has no body of {type} left from before {before}"))
     else:
-        shown = ", ".join(map(str, applied.indices[:MOST_SHOWN]))
-        more = len(applied.indices) - MOST_SHOWN
-        shown += f" and {more} more" if more > 0 else ""
+        shown = in_short(applied.indices)
         print(plain(f"erased what {len(applied.indices)} entries of {party} said: {type}, {shown}"))
         print(plain(f"entry {entry}, retention.applied, says so, with the rule: {rule}"))
         print(COPIES)
@@ -105,8 +104,14 @@ def _tell(
         print(warning, file=sys.stderr)
 
 
-def _warning(applied: Applied) -> str | None:
-    days = applied.youngest_days
+def in_short(indices: Sequence[int]) -> str:
+    """The first of them, and how many more."""
+    more = len(indices) - MOST_SHOWN
+    return ", ".join(map(str, indices[:MOST_SHOWN])) + (f" and {more} more" if more > 0 else "")
+
+
+def early(days: int | None) -> str | None:
+    """What to be warned of where the youngest body that a rule erases is so many days old."""
     if days is None or days >= LEAST_DAYS:
         return None
     return (
@@ -116,6 +121,7 @@ def _warning(applied: Applied) -> str | None:
     )
 
 
-def _fails(text: str, code: int) -> int:
+def fails(text: str, code: int) -> int:
+    """Says why nothing was erased; the exit code."""
     print(plain(f"error: {text}"), file=sys.stderr)
     return code

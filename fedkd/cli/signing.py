@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fedkd.audit.officer import (
     BUDGET,
+    PRINTED,
     fingerprint,
     new_key,
     person_of,
@@ -20,8 +21,6 @@ from fedkd.knowledge import BadInput
 from fedkd.privacy.risk import in_words
 
 DONE = 0
-PRINTED = "verifier key:"
-"""What stands before a public key where it is shown."""
 
 
 def new(path: Path, *, name: str, as_json: bool, passphrase_file: Path | None = None) -> int:

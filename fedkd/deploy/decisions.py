@@ -1,6 +1,7 @@
 """Keeps in a site's own log what was decided there about a run, or about an evaluation of one."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from fedkd.audit import Entry, Log
 from fedkd.deploy.evaluation_proposals import AnyProposal
@@ -8,6 +9,8 @@ from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.witnessing import enrol
 from fedkd.knowledge import Digest
 from fedkd.wire import Ruling
+
+ERASED: Final = "who, and why, was erased under a retention rule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,9 @@ def decided(log: Log, about: str) -> Decision | None:
     entries = _decisions(log, about)
     if not entries:
         return None
-    body, at = entries[-1].body, entries[-1].at
+    body, at = entries[-1].said, entries[-1].at
+    if body is None:  # only a no can be erased: what agrees to something is kept as long as the log
+        return Decision(about, Digest(""), Ruling.DECLINED, "(erased)", at, ERASED)
     ruling = Ruling(body["ruling"])
     return Decision(body["run"], body["proposal"], ruling, body["by"], at, body.get("reason", ""))
 

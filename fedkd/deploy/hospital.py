@@ -112,6 +112,13 @@ class Hospital:
         return self.paused.exists()
 
     @property
+    def silence(self) -> str | None:
+        """Why nothing is answered at present: by whom it was paused, or that it left; else None."""
+        if self.left.exists():
+            return "this hospital left the federation"
+        return "fedkd site pause" if self.is_paused else None
+
+    @property
     def name(self) -> str:
         """The site's name in the federation."""
         return str(self.invited()["site"])

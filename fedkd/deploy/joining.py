@@ -1,6 +1,7 @@
 """Takes an invitation in at a hospital: makes its keys there, and the paper that goes back."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from fedkd import __version__
 from fedkd.audit import Peer, make_keys
 from fedkd.audit.keys import log_key, witness_keys
 from fedkd.audit.locking import expect_opened, read_secret, write_secret
+from fedkd.audit.officer import fingerprint, verifier_of
 from fedkd.deploy.hospital import Hospital, private_folder, write_private
 from fedkd.deploy.invitations import MOST_BYTES, Enrolment, Invitation
+from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 
 
@@ -96,13 +99,20 @@ def _before(hospital: Hospital, invitation: Invitation) -> Invitation | None:
         return None
     before = Invitation.parse(hospital.invitation.read_bytes(), str(hospital.invitation))
     known = hospital.invited()
-    for key in ("federation", "site", "federation_vkey"):
-        if known[key] != getattr(invitation, key):
-            raise BadInput(
-                f"{hospital.folder}, of {before.site} in {before.federation}",
-                f"an empty folder for {invitation.site} in {invitation.federation}",
-                "give --dir another folder: one hospital, one federation, one folder",
-            )
+    if any(known[key] != getattr(invitation, key) for key in ("federation", "site")):
+        raise BadInput(
+            f"{hospital.folder}, of {before.site} in {before.federation}",
+            f"an empty folder for {invitation.site} in {invitation.federation}",
+            "give --dir another folder: one hospital, one federation, one folder",
+        )
+    if known["federation_vkey"] != invitation.federation_vkey:
+        theirs = fingerprint(verifier_of(invitation.federation_vkey))
+        raise BadInput(
+            f"an invitation by a key of {before.federation} that is not known here, {theirs}",
+            f"one by {fingerprint(verifier_of(known['federation_vkey']))}, which is",
+            f"call the coordinator: if they rotated their key, fedkd site trust {hospital.folder} "
+            "SUCCESSION comes first; if they did not, somebody else made this invitation",
+        )
     return before
 
 
@@ -138,9 +148,14 @@ def leave(hospital: Hospital, when: str) -> None:
     write_private(hospital.left, f"{when}\n".encode())
 
 
-def pause(hospital: Hospital, when: str) -> None:
-    """Nothing is answered from the next message on, also after a restart, until `resume`."""
+def pause(hospital: Hospital, when: str, waits: Callable[[], None] = lambda: None) -> None:
+    """Nothing is charged or answered once this returns, also after a restart, until `resume`.
+
+    A turn that is taken meanwhile is waited for, which `waits` is told of.
+    """
     write_private(hospital.paused, f"{when}\n".encode())
+    for folder in (hospital.site, hospital.rehearsal):
+        SiteFolder(folder).wait_for_turn(waits)
 
 
 def resume(hospital: Hospital) -> bool:

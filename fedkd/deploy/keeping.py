@@ -1,6 +1,6 @@
 """What `fedkd site start` becomes: keeps a hospital's processes running, with little loaded.
 
-    python -m fedkd.deploy.keeping SETTINGS
+    python -m fedkd.deploy.keeping SETTINGS [PIPE]
 
 Founding a site loads torch and what reads records; whoever stays for months needs none of it.
 """
@@ -59,7 +59,7 @@ def keeper(
     return Supervisor(where(hospital, halves), run, tell, mode)
 
 
-def become(
+def command(
     hospital: Hospital,
     who: Whose,
     halves: Sequence[str] = HALVES,
@@ -68,10 +68,10 @@ def become(
     log_format: str = TEXT,
     metrics: int | None = None,
     secret: Secret | None = None,
-) -> NoReturn:
-    """Turns this process, its number kept, into the one that runs `programs` until told to stop.
+) -> list[str]:
+    """What starts the process that runs `programs` until told to stop.
 
-    `secret` opens a locked hospital; it is handed on through a pipe.
+    Of a `secret` the words name the places alone: a pipe's number, put after them, leads to it.
     """
     told = {
         "hospital": str(hospital.folder),
@@ -83,24 +83,31 @@ def become(
         "node_key": None if secret is None else str(secret.node_key),
         "mark": None if secret is None else str(secret.mark),
     }
+    return [sys.executable, "-I", "-m", "fedkd.deploy.keeping", json.dumps(told)]
+
+
+def become(words: list[str], secret: Secret | None = None) -> NoReturn:
+    """Turns this process, its number kept, into the one that a `command` starts.
+
+    Its `secret`, which opens a locked hospital, is handed on through a pipe.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     with behind_a_pipe(None if secret is None else secret.key + secret.node_key_body) as pipe:
         if pipe is not None:
             os.set_inheritable(pipe, True)
-        words = [sys.executable, "-I", "-m", "fedkd.deploy.keeping"]
-        words.append(json.dumps({**told, "key_fd": pipe}))
+            words = [*words, str(pipe)]
         os.execv(words[0], words)  # noqa: S606 - our own words, no shell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The supervisor as a process: 0 stopped, 2 used wrongly."""
-    (given,) = list(sys.argv[1:] if arguments is None else arguments)
+    given, *pipe = sys.argv[1:] if arguments is None else arguments
     told = json.loads(given)
     hospital, halves = Hospital(Path(told["hospital"])), tuple(told["halves"])
     secret = None
-    if told["key_fd"] is not None:
-        body = read_key(told["key_fd"])
+    if pipe:
+        body = read_key(int(pipe[0]))
         where_to = Path(told["node_key"]), Path(told["mark"])
         secret = Secret(body[:KEY_BYTES], body[KEY_BYTES:], *where_to)
     try:

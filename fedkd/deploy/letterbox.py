@@ -74,6 +74,8 @@ class Letterbox:
             reply = self._reply(letter, allowed)
             self._keep(reply)
         except Exception as error:  # a full disk, above all: what was not kept does not leave
+            # This refusal alone is not kept: there may be no room, and it is the same for whatever
+            # came, so that it tells nothing but that this failed. refusals.log says when.
             self._note(f"failed: {type(error).__name__}")
             return self._refusal(Reason.FAILED, UNKNOWN, 0)
         return reply

@@ -26,8 +26,7 @@ from fedkd.deploy.memory import Place, place_for
 
 SITE, SERVER = "fedkd site lock", "fedkd server lock"
 _OF_SITE: Final = ("keys/*.key", "*.key")
-_OF_RUN: Final = "server/keys/*.key"
-_OF_SERVER: Final = ("keys/*.key", *(f"{deep}/{_OF_RUN}" for deep in ("*", "*/*", "*/*/*")))
+_OF_SERVER: Final = ("keys/*.key", "**/server/keys/*.key")
 
 
 def keys_of_hospital(hospital: Hospital) -> list[Path]:

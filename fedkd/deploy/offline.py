@@ -1,19 +1,26 @@
-"""Takes the network away from this process, for good, where the system lets it."""
+"""Takes the network away from this process, for good, where the system lets it.
+
+    python -m fedkd.deploy.offline
+
+says by its status whether it would.
+"""
 
 import ctypes
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
 # linux/sched.h
 CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWNET: Final = 0x40000000
+OFFLINE, ONLINE = 0, 1
 _DEVICES: Final = Path("/proc/self/net/dev")
 
 
 class StillConnected(OSError):
-    """The network could not be taken away; the text says what to do instead."""
+    """The network could not be taken away; the text says why."""
 
 
 def drop_network() -> None:
@@ -70,8 +77,18 @@ def _is_up(name: str) -> bool:
 
 
 def _still(why: str) -> StillConnected:
-    return StillConnected(
-        f"the network could not be taken away from the site service ({why}); it uses none, but "
-        "nothing enforces that here: let systemd do it (PrivateNetwork=yes in the unit), run it in "
-        "a container with no network, or allow user namespaces"
-    )
+    return StillConnected(f"it could not be taken away: {why}")
+
+
+def main() -> int:
+    """Tries it on this very process, and nothing else."""
+    try:
+        drop_network()
+    except StillConnected as error:
+        print(error, file=sys.stderr)
+        return ONLINE
+    return OFFLINE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

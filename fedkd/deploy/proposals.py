@@ -160,7 +160,15 @@ class Proposed:
     @classmethod
     def read(cls, body: bytes, signature: str, key: VerifierKey) -> Self:
         """The proposal in `body`, signed by the federation's `key`; `BadInput` otherwise."""
-        expect_signed(key, cls.KIND, body, signature.encode(), "the proposal")
+        expect_signed(
+            key,
+            cls.KIND,
+            body,
+            signature.encode(),
+            "the proposal",
+            remedy="call the coordinator: after fedkd server rotate --key, fedkd site trust comes "
+            "before anything that the new key signed",
+        )
         return cls.parse(body)
 
 

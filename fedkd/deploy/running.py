@@ -1,5 +1,6 @@
 """Keeps a coordinator's SuperLink and proxy running in the foreground, and ends both cleanly."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -274,20 +275,26 @@ def _watch(server: ServerFolder, processes: _Processes, signals: _Signals) -> st
 
 @contextmanager
 def _alone(server: ServerFolder) -> Iterator[None]:
-    """`BadInput` where this folder's coordinator runs already."""
+    """`BadInput` where this folder's coordinator runs already, or is being started."""
     running = pid_of(server, SERVER)
     if running is not None and running != os.getpid():
         raise _already(running)
-    _write_pid(server, SERVER, os.getpid())
-    try:
-        yield
-    finally:
-        (server.folder / "pids" / READY).unlink(missing_ok=True)
-        (server.folder / "pids" / f"{SERVER}.pid").unlink(missing_ok=True)
+    with (server.folder / "pids" / "start.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _already(pid_of(server, SERVER)) from None
+        _write_pid(server, SERVER, os.getpid())
+        try:
+            yield
+        finally:
+            (server.folder / "pids" / READY).unlink(missing_ok=True)
+            (server.folder / "pids" / f"{SERVER}.pid").unlink(missing_ok=True)
 
 
-def _already(pid: int) -> BadInput:
-    return BadInput(f"it running already, as process {pid}", "none", "fedkd server stop ends it")
+def _already(pid: int | None) -> BadInput:
+    as_which = "" if pid is None else f", as process {pid}"
+    return BadInput(f"it running already{as_which}", "none", "fedkd server stop ends it")
 
 
 def _end_stray(server: ServerFolder, name: str) -> None:

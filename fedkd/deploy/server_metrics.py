@@ -52,12 +52,13 @@ def server_metrics(found: Standing) -> Iterator[Metric]:
     yield one("fedkd_server_warnings", "Warnings of fedkd server status.", len(found.warnings))
     if found.progress:
         yield from _newest_run(found)
+    yield from _evaluations(found)
 
 
 def _newest_run(found: Standing) -> Iterator[Metric]:
     run = found.progress[-1]
     yield Metric("fedkd_server_run_state", "The newest run: 1 at the state it is in.",
-                 (({"state": str(run.state)}, 1.0),))  # fmt: skip
+                 (({"state": run.shown}, 1.0),))  # fmt: skip
     yield one("fedkd_server_run_round", "The newest run's round.", run.round)
     yield one("fedkd_server_run_rounds", "How many rounds it has.", run.rounds)
     head = run.checkpoint or {}
@@ -67,6 +68,18 @@ def _newest_run(found: Standing) -> Iterator[Metric]:
               cosigned.get("size"))  # fmt: skip
     yield one("fedkd_server_log_cosigners", "Peers who cosigned that head.",
               len(cosigned["by"]) if cosigned else None)  # fmt: skip
+
+
+def _evaluations(found: Standing) -> Iterator[Metric]:
+    """By state, those of the runs that are told of; nothing where there is none."""
+    every = [one for run in found.progress for one in run.evaluations]
+    states = Counter(one.shown for one in every)
+    if states:
+        yield Metric(
+            "fedkd_server_evaluations",
+            "Evaluations of the students of the newest runs.",
+            tuple(({"state": state}, float(count)) for state, count in sorted(states.items())),
+        )
 
 
 def kept(

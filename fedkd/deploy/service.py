@@ -24,6 +24,7 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from fedkd import __version__
+from fedkd.deploy.apart import CONNECTED, still_connected
 from fedkd.deploy.hospital import Hospital, private_folder
 from fedkd.deploy.lines import FORMATS, TEXT, Line, log_to, utc
 from fedkd.deploy.offline import StillConnected, drop_network, is_offline
@@ -282,14 +283,16 @@ def serve(
     """Answers at `hospital` until SIGTERM or SIGINT; the exit code.
 
     A locked one is opened by its `key`, or as a command opens it (`fedkd.audit.locking`).
-    `group` may use the socket, beside the owner. Where `offline`, a service whose network could
-    not be taken away says so and goes on: the units and containers that ship take it away before.
+    `group` may use the socket, beside the owner. Where `offline`, the network is taken away first,
+    or nothing starts (`BadInput`); where not, whoever starts it took it away: units and containers.
     """
     if offline:
         try:
             drop_network()  # first: no thread is running yet, and no record was read
         except StillConnected as error:
-            _LOG.warning("%s", error)
+            raise still_connected(error) from None
+    elif not is_offline():
+        _LOG.warning("%s", CONNECTED)
     hospital.expect_private(group)
     expect_readable(hospital)
     _open(hospital, key)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fedkd.audit import EVENTS
+from fedkd.audit.retention import NEVER
 from fedkd.data import Card
 from fedkd.data.mapped import DataFile, Mapped
 from fedkd.data.typed_by_hand import listed, mapping_of, nearest, number, read_yaml, spelling, text
@@ -13,7 +15,7 @@ from fedkd.knowledge import BadInput, OtherFormat
 
 FORMAT: Final = 1
 TO_FILL_IN: Final = "???"
-_KEYS: Final = (
+KEYS: Final = (
     "format", "data", "columns", "label", "card", "model", "training", "mechanism", "validation",
     "seed", "population", "policy", "evaluations", "rehearsal", "retention",
 )  # fmt: skip
@@ -23,6 +25,7 @@ _DATA_KEYS: Final = (
 _CARD_KEYS: Final = ("name", "version", "modality", "licence", "legal_basis", "origin", "citation")
 _TRAINING: Final = {"learning_rate": 0.003, "weight_decay": 0.01, "steps": "records"}
 _STEPS: Final = ("records", "lesson")
+_MOST_DAYS: Final = 36_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class SiteFile:
     """Everything in a site.yaml, its form checked; what columns there are is the founding's.
 
     `seed` decides which records judge the site's own model, as in a simulation, and may be given
-    only where nothing is private.
+    only where nothing is private. `retention` are the days that bodies of a type of event are kept.
     """
 
     data: DataFile
@@ -54,7 +57,7 @@ class SiteFile:
     policy: Policy
     evaluations: Mapping[str, Any]
     rehearsal_records: int
-    retention: Mapping[str, Any]
+    retention: Mapping[str, int]
 
     @staticmethod
     def read(path: Path) -> "SiteFile":
@@ -67,7 +70,7 @@ class SiteFile:
                 "the hospital's own file",
                 f"fedkd site init {path.parent} --data FILE",
             ) from None
-        given = mapping_of(typed, path.name, _KEYS)
+        given = mapping_of(typed, path.name, KEYS)
         if given.get("format") != FORMAT:
             raise OtherFormat(path.name, given.get("format"), FORMAT)
         mechanism = _chosen(given.get("mechanism", "dp_training"), "mechanism")
@@ -95,7 +98,7 @@ class SiteFile:
             policy=Policy.from_json(given.get("policy")),
             evaluations=_evaluations(given.get("evaluations", {})),
             rehearsal_records=_rehearsal(given.get("rehearsal", {})),
-            retention=_mapping(given.get("retention") or {}, "retention"),
+            retention=_retention(given.get("retention")),
         )
 
 
@@ -198,6 +201,32 @@ def _evaluations(given: object) -> dict[str, Any]:
         "floor": _count(told.get("floor", 5), "floor of evaluations", 1),
         "groups": [text(one, "groups") for one in listed(told.get("groups", []), "groups")],
     }
+
+
+def _retention(given: object) -> dict[str, int]:
+    """Days by type of event; a type whose bodies are needed as long as the log is refused."""
+    erasable = sorted(EVENTS - NEVER.keys())
+    told = {} if given is None else _mapping(given, "retention")
+    for type, days in told.items():
+        if type in NEVER:
+            raise BadInput(
+                f"{type} in retention",
+                f"types whose bodies may be erased: {', '.join(erasable)}",
+                f"take it out; it is kept as long as the log: {NEVER[type]}",
+            )
+        if type not in erasable:
+            raise BadInput(
+                f"{type!r} in retention",
+                f"types of events: {', '.join(erasable)}",
+                nearest(str(type), erasable) or "fedkd audit show says which a log has",
+            )
+        if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= _MOST_DAYS:
+            raise BadInput(
+                f"{days!r} as retention of {type}",
+                f"whole days, from 1 to {_MOST_DAYS}",
+                f"write {type}: 365 for a year, or leave it out: then nothing of it is erased",
+            )
+    return told
 
 
 def _mapping(given: object, where: str) -> dict[Any, Any]:

@@ -16,7 +16,7 @@ from fedkd.deploy.authority import holding
 from fedkd.deploy.metrics import Metric, one, seconds_of, serve
 from fedkd.deploy.preparing import AUTHORITY, OUTBOX, REFUSALS
 from fedkd.deploy.socket import Away, Frame, Kind, request
-from fedkd.deploy.starting import STATUS_SECONDS, letterbox_settings, reached
+from fedkd.deploy.starting import STATUS_SECONDS, connection_of, letterbox_settings
 from fedkd.knowledge.bad_input import BadInput
 
 FIGURES_SECONDS = 20.0
@@ -37,7 +37,7 @@ def site_metrics(letterbox: Path) -> Iterator[Metric]:
     standing = _told(service, Kind.STATUS, STATUS_SECONDS)
     figures = _told(service, Kind.FIGURES, FIGURES_SECONDS) if standing else {}
     yield one("fedkd_site_up", "Whether the site service answers.", bool(standing))
-    connected = reached(letterbox)
+    connected = connection_of(letterbox)
     yield one("fedkd_site_connected", "Whether the node reached the coordinator.", connected)
     yield one("fedkd_site_paused", "Whether nothing is answered.", figures.get("paused"))
     if standing:

@@ -64,6 +64,8 @@ card:
 model: {model}
 training: {{learning_rate: {rate}, weight_decay: {decay}, steps: records}}
 validation: 0.1         # the share of the records by which the model is judged; they are not learnt
+# seed: 11              # who is in that share, where mechanism is none: as in a simulation of this
+#                         seed, whose student a run then repeats to the last bit; else it is chance
 
 # How answers are protected. dp_training is the default: what leaves has a bound, epsilon, and the
 # data protection officer's signed paper says how much may ever be spent; it starts at epsilon 1.
@@ -77,23 +79,33 @@ policy:
   rehearsals: true              # rows from declared ranges: no record is read, nothing is charged
   query_sets:                   # which questions may be answered
     digests: []                 # of these exact sets, sha256:...
-    sources: []                 # public sets of these names
+    sources: []                 # public sets of these names: what is in one is the coordinator's
+                                # word, unless fedkd carries it; a digest binds
     generators: [{generator}]   # sets that this site draws again by itself
-  most_queries: {{run: 20000, day: 50000}}
+  most_queries: {{run: 20000, day: 50000}}   # a day by this machine's clock, as hours are
   most_repeats: 10              # alike rows in one set
   most_rounds: 100
   most_epochs: 200
-  smallest_training_set: 50     # patients
+  smallest_training_set: 50     # patients to learn from, without validation and who was taken out
   fewest_cosigners: 1           # others who watch this site's log in a private run
   hours: null                   # such as "08:00-18:00", local time
-  figures: []                   # [counts]: noised counts of right and wrong answers, charged
+  figures: []                   # [counts]: noised counts of right and wrong answers, charged;
+                                # [counts, exact_counts]: also unnoised, where no budget is bounded
 
 # Questions about how good the common model is here, where the policy's figures allow them.
 evaluations: {{models: [{model}], most_epsilon: 4.0, floor: 5, groups: []}}
 
 rehearsal: {{records: 200}}
 
-# How long what is kept; fedkd audit erase --help says what it does. The log's headers stay.
+# For how many days the log keeps what its entries say, by type of event; a type that is not here
+# is kept as long as the log, and by default nothing is erased. Nothing goes by itself, either:
+#   fedkd site erase {folder}         # shows what is due
+#   fedkd site erase {folder} --yes   # erases it, and the log says so
+# Headers stay, and with them every proof; so does what budgets, answers and approvals need, and
+# what is of a run that may still go on. It does NOT reach outbox/ and models, copies that were
+# handed over, and backups. Without train.local, fedkd privacy exclude names no models of before.
+# AI Act, Art. 19(1) and 26(6), ask for at least six months (183 days).
+# retention: {{train.local: 365, release.refused: 200}}
 retention: {{}}
 """
 
@@ -112,7 +124,7 @@ def template(
     rest = _REST.format(
         todo=TO_FILL_IN, site=site, modality=kind if kind != "table" else "table",
         model="mlp" if table else "cnn",
-        generator="procedural" if kind == "image" else "dictionary",
+        generator="procedural" if kind == "image" else "dictionary", folder=folder,
         rate=0.003 if table else 0.001, decay=0.01 if table else 0.0,
     )  # fmt: skip
     if federation.schema is None:

@@ -14,12 +14,13 @@ from typing import Any, Final
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.knock import KNOCK, SETTINGS
 from fedkd.deploy.lines import TEXT
-from fedkd.deploy.node_words import untrusted
+from fedkd.deploy.node_words import untrusted, without_tunnel
 from fedkd.deploy.others_files import opened_to_append, read_end
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHARED, SHIMS
 from fedkd.deploy.socket import Away, Frame, Kind, connected, request
 from fedkd.deploy.supervising import (
+    TURN_SECONDS,
     Program,
     behind_a_pipe,
     is_supervised,
@@ -28,7 +29,7 @@ from fedkd.deploy.supervising import (
 )
 from fedkd.federation.flower import QUIET
 from fedkd.federation.flower.guarded import SHARED_VARIABLE
-from fedkd.federation.flower.node import LAST_WORDS, REFUSED, VARIABLES
+from fedkd.federation.flower.node import LAST_WORDS, PROXY, REFUSED, VARIABLES
 from fedkd.knowledge.bad_input import BadInput
 
 SERVICE, LETTERBOX, NODE, METRICS = "service", "letterbox", "node", "metrics"
@@ -44,7 +45,12 @@ _PASSED_ON: Final = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HTTPS_PROXY", "https_pro
 _SERVICE_ALSO: Final = ("FEDKD_ACCEPT_LOG_ON_NETWORK_DISK",)
 _LOOPBACK: Final = "127.0.0.1,localhost,::1"
 _CONNECTED: Final = ("SuperNode ID:", "Connection successful")
-_NOT_CONNECTED: Final = ("Connection attempt failed", "Starting Flower SuperNode", "Exit Code:")
+_NOT_CONNECTED: Final = (
+    PROXY,
+    "Connection attempt failed",
+    "Starting Flower SuperNode",
+    "Exit Code:",
+)
 _EXIT: Final = re.compile(r"Exit Code: (\d+)")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL_BYTES: Final = 1 << 16
@@ -117,7 +123,7 @@ def _service(
         hospital.run / "service.log",
         ready=lambda: _listens(hospital.socket),
         explain=_last_line,
-        end_seconds=30.0,
+        end_seconds=TURN_SECONDS,
         secret=key,
         log_mode=0o600,  # what went wrong with records is none of the letterbox's business
     )
@@ -209,18 +215,33 @@ def explain_node(tail: str) -> tuple[str, float]:
 def connection_of(letterbox: Path) -> bool | None:
     """Whether the node reached the coordinator, by its log since its start; None: not running."""
     where = running_in(letterbox)
-    if where is None or (state_of(where).get(NODE) or {}).get("pid") is None:
+    node = (state_of(where).get(NODE) or {}) if where is not None else {}
+    if node.get("pid") is None:
         return None
-    return reached(letterbox)
+    begun_at = node.get("log_from")  # its user's word, which may be anything
+    return reached(letterbox, begun_at if isinstance(begun_at, int) and begun_at > 0 else 0)
 
 
-def reached(letterbox: Path) -> bool | None:
-    """Whether the node's log says that it reached the coordinator; None: there is no such log."""
+def reached(letterbox: Path, begun_at: int = 0) -> bool | None:
+    """Whether the node's log says that it reached the coordinator; None: there is no such log.
+
+    What stands before `begun_at` bytes is of an earlier start, and says nothing of this one.
+    """
+    said = _said_by_node(letterbox, begun_at)
+    return None if said is None else _reached(said.splitlines())
+
+
+def refused_by_proxy(letterbox: Path, address: str) -> str:
+    """What the hospital's proxy says to a node on its way to `address`; "" where it is not that."""
+    return without_tunnel(_said_by_node(letterbox) or "", address)
+
+
+def _said_by_node(letterbox: Path, begun_at: int = 0) -> str | None:
     try:
-        lines = read_end(letterbox / LOGS / "node.log", _TAIL_BYTES).decode(errors="replace")
+        end = read_end(letterbox / LOGS / "node.log", _TAIL_BYTES, begun_at)
     except OSError:
         return None
-    return _reached(lines.splitlines())
+    return end.decode(errors="replace")
 
 
 def _reached(lines: Sequence[str]) -> bool:

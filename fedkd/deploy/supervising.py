@@ -26,6 +26,10 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds before a process that ended is started again: twice as long each time, up to a minute."""
 STEADY_SECONDS: Final = 60.0
 """A process that ran as long as this begins with the shortest wait again."""
+TURN_SECONDS: Final = 600.0
+"""A turn that trains is let end for as long as this, by the units and containers that ship too."""
+STOP_SECONDS: Final = TURN_SECONDS + 60.0
+_PATIENT_SECONDS: Final = 3.0
 _TICK: Final = 0.2
 _MOST_LOG_BYTES: Final = 8 << 20
 _TAIL_BYTES: Final = 1 << 14
@@ -74,8 +78,11 @@ class _Running:
 
 
 class Supervisor:
-    """Runs programs until SIGTERM or SIGINT; one at a time a folder, whoever comes second is told.
+    """Runs programs until SIGTERM, SIGINT, or SIGHUP, as when its terminal is closed.
 
+    One at a time a folder: whoever comes second is told.
+
+    Each is let end by itself for its `end_seconds`; a second signal ends all at once.
     `folder` gets `start.lock` with the supervisor's process id, and `state.json`, of this `mode`.
     """
 
@@ -89,7 +96,7 @@ class Supervisor:
         self._folder, self._mode = folder, mode
         self._all = [_Running(program) for program in programs]
         self._tell = tell
-        self._stop = False
+        self._stop = self._at_once = False
 
     def run(self, meanwhile: AbstractContextManager[None] | None = None) -> int:
         """Starts the programs in order, keeps them, ends them in the opposite order.
@@ -97,7 +104,7 @@ class Supervisor:
         `meanwhile` holds for as long as they run, and is entered by the one who runs them alone.
         """
         with _locked(self._folder, self._mode), meanwhile or nullcontext():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._told)
             try:
                 while not self._stop:
@@ -108,6 +115,7 @@ class Supervisor:
         return STOPPED
 
     def _told(self, number: int, frame: FrameType | None) -> None:
+        self._at_once = self._stop
         self._stop = True
 
     def _look(self) -> None:
@@ -197,15 +205,21 @@ class Supervisor:
             if each.process is None:
                 continue
             each.process.terminate()
-            try:
-                each.process.wait(each.program.end_seconds)
-            except subprocess.TimeoutExpired:
+            if not self._ended_itself(each.process, each.program.end_seconds):
                 self._tell(f"{each.program.name} did not end by itself; it is ended")
             kill_group(each.process.pid)
             each.process.wait()
             each.last_exit, each.process = each.process.returncode, None
         self._write_state()
         self._tell("stopped")
+
+    def _ended_itself(self, process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while process.poll() is None:
+            if self._at_once or time.monotonic() > until:
+                return False
+            time.sleep(_TICK)
+        return True
 
     def _write_state(self) -> None:
         told = {
@@ -215,6 +229,7 @@ class Supervisor:
                 "restarts": each.restarts,
                 "last_exit": each.last_exit,
                 "said": each.said,
+                "log_from": each.begun_at,
             }
             for each in self._all
         }
@@ -286,10 +301,11 @@ def state_of(folder: Path) -> dict[str, Any]:
     return {name: {**_NOTHING, **it} for name, it in told.items()}
 
 
-def stop(folder: Path, seconds: float = 60.0) -> bool:
+def stop(folder: Path, seconds: float = STOP_SECONDS) -> bool:
     """Ends the supervisor in `folder` and with it all its processes.
 
-    False where none ran that this user may end: `is_supervised` says whether another one does.
+    A turn that trains is let end; Ctrl-C meanwhile ends it at once. False where none ran that this
+    user may end: `is_supervised` says whether another one does.
     """
     pid = supervisor_of(folder)
     if pid is None:
@@ -298,13 +314,26 @@ def stop(folder: Path, seconds: float = 60.0) -> bool:
         os.kill(pid, signal.SIGTERM)
     except PermissionError:
         return False
-    until = time.monotonic() + seconds
-    while supervisor_of(folder) is not None:
-        if time.monotonic() > until:
-            os.kill(pid, signal.SIGKILL)
-            break
-        time.sleep(0.1)
+    try:
+        _until_gone(folder, pid, seconds)
+    except KeyboardInterrupt:
+        os.kill(pid, signal.SIGTERM)
+        _until_gone(folder, pid, STOP_SECONDS - TURN_SECONDS)
     return True
+
+
+def _until_gone(folder: Path, pid: int, seconds: float) -> None:
+    began, told = time.monotonic(), False
+    while supervisor_of(folder) is not None:
+        waited = time.monotonic() - began
+        if waited > seconds:
+            os.kill(pid, signal.SIGKILL)
+            return
+        if waited > _PATIENT_SECONDS and not told:
+            said = f"what runs is let end, a turn for at most {TURN_SECONDS:.0f} s; "
+            print(f"{said}Ctrl-C ends it at once", file=sys.stderr)
+            told = True
+        time.sleep(0.1)
 
 
 class _locked:  # noqa: N801  # reads as `with _locked(folder)`

@@ -97,7 +97,7 @@ def claim_of_site(site: SiteFolder, log: Log, population: str, audit: str | None
         refusals=_refusals(log),
         preprocessing=_prepared(settings, rehearsal=rehearsal),
         tuning=tuple(Preparation(*step) for step in TUNED),
-        noise_source=_noise_source(log, rehearsal=rehearsal),
+        noise_source=noise_source(log, rehearsal=rehearsal),
         audit=attacks_in_words(log) if audit is None else audit,
         subgroup_utility="not measured",
         several_sites=SEVERAL_SITES,
@@ -106,11 +106,16 @@ def claim_of_site(site: SiteFolder, log: Log, population: str, audit: str | None
 
 
 def attacks_in_words(log: Log) -> str:
-    """What attacks on this site found, by its own log: they refute its claim, or say nothing."""
-    said = [entry.said for entry in log.entries("access.performed") if entry.said is not None]
-    found = [it for it in said if it.get("who") == ATTACK and it.get("findings")]
+    """What attacks on this site found, by its own log: they refute its claim, or say nothing.
+
+    What was erased may have been a finding: then nothing is said to be the whole of it.
+    """
+    said = [entry.said for entry in log.entries("access.performed")]
+    erased = None in said
+    beside = "; a retention rule erased records that may say otherwise" if erased else ""
+    found = [it for it in said if it and it.get("who") == ATTACK and it.get("findings")]
     if not found:
-        return NOT_ATTACKED
+        return f"not known to be attacked{beside}" if erased else NOT_ATTACKED
     sure = f"{1 - max(it['alpha'] for it in found):.0%}"
     refuting = {
         one["attack"]: one["epsilon_at_least"]
@@ -124,7 +129,7 @@ def attacks_in_words(log: Log) -> str:
     kinds = dict.fromkeys(kind for it in found for kind in it["kinds"])
     return (
         f"attacked ({', '.join(kinds)}) and not refuted with confidence {sure}, which certifies "
-        "nothing"
+        f"nothing{beside}"
     )
 
 
@@ -240,11 +245,17 @@ def _prepared(settings: SiteSettings, *, rehearsal: bool) -> tuple[Preparation, 
     return tuple(Preparation(*step) for step in steps)
 
 
-def _noise_source(log: Log, *, rehearsal: bool) -> str:
-    """The system's, unless this is a rehearsal or the log names any noise from a seed."""
-    drawn = [e.said["dp"]["noise"] for e in log.entries("train.local") if e.said and e.said["dp"]]
+def noise_source(log: Log, *, rehearsal: bool) -> str:
+    """The system's, unless this is a rehearsal or the log names any noise from a seed.
+
+    Not known where a retention rule erased what a training said.
+    """
+    said = [entry.said for entry in log.entries("train.local")]
+    drawn = [it["dp"]["noise"] for it in said if it and it["dp"]]
     if rehearsal or any(noise != "operating system" for noise in drawn):
         return REHEARSAL_NOISE
+    if None in said:
+        return "not known: a retention rule erased what trainings said of it"
     return SYSTEM_NOISE
 
 

@@ -1,6 +1,6 @@
 """Pays for a turn at a site: each cost is charged to the ledger, on disk, before its effect."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +49,16 @@ class Purse:
         """The ledger as the log remembers it: its opening, and all that was charged since."""
         return ledger_of(self._log, self._settings.population)
 
-    def pay(self, question: Question, *, trained: bool) -> Paid | None:
+    def pay(
+        self, question: Question, *, trained: bool, draw: Callable[[], None] = lambda: None
+    ) -> Paid | None:
         """Charges what this question costs that was not charged before, or raises.
 
-        `trained` says that the speaker of this run is kept. Where it is not, its training is
-        charged, once more if a process died on the way: what was spent never comes back. Returns
-        what a private training may now use; `BudgetExhausted` where the ledger does not cover it,
-        and then nothing was charged at all.
+        `trained` says that the speaker of this run is kept. Where it is not, returns what its
+        training may use: one plan a run, charged once, so that a run never spends more than its
+        plan. `draw` comes before that charge, and is what the training is made of if it is cut
+        off and has to be done again: the same training, and not a second one. `BudgetExhausted`
+        where the ledger does not cover it, and then nothing was charged at all.
         """
         ledger = self.ledger()
         charges: list[tuple[str, Cost, Plan | None]] = []
@@ -65,11 +68,9 @@ class Purse:
             if self._log.entry(training) is None:
                 cost = self._mechanism.training_cost(self._facts, None)
                 charges.append((training, cost, None))
+        elif not trained and (before := self._log.entry(training)) is not None:
+            paid = Paid(training, TrainingPlan(**before.body["plan"]))
         elif not trained:
-            attempts = 1
-            while self._log.entry(training) is not None:
-                attempts += 1
-                training = f"{question.run}/train/charge/{attempts}"
             plan = self._planned(ledger)
             if not isinstance(plan, TrainingPlan):
                 raise TypeError(f"found {plan!r}, expected a training")
@@ -80,6 +81,8 @@ class Purse:
             charges.append((f"{question.key}/charge", cost, None))
         for _, cost, _ in charges:
             ledger = ledger.charge(cost)
+        if paid is not None and self._log.entry(training) is None:
+            draw()
         with self._log.writing():
             for key, cost, planned in charges:
                 self._log.append(key, "budget.charged", self._body(question, cost, planned))

@@ -3,17 +3,19 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from fedkd.data import Records
 from fedkd.distill import Classifier, LearningPlan, load_weights, save_weights
 from fedkd.distill.private import PrivateTraining, even_start, train_privately
+from fedkd.federation.drawing import draw, drawn_before
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.randomness import stream
 from fedkd.federation.site import SiteFolder, SiteSettings
 from fedkd.knowledge import Array, BadInput, Lesson, digest_of_arrays
 from fedkd.privacy import Mechanism, TrainingPlan
-from fedkd.privacy.noise import NoiseSource, rehearsal_noise, system_noise
+from fedkd.privacy.noise import NoiseSource, keyed_noise, rehearsal_noise
 
 MOST_ROUNDS = 10**9
 
@@ -94,19 +96,37 @@ class Speakers:
     def train(
         self, run: str, charge: str, plan: TrainingPlan, fresh: Classifier, records: Records
     ) -> Speaker:
-        """Trains the speaker that `charge` paid for, and keeps it: weights first."""
-        noise, sampling = self._streams()
+        """Trains the speaker that `charge` paid for, and keeps it: weights first.
+
+        Its chance is the one that was drawn before it was paid. So a training that was cut off, by
+        whatever it was, is done again as it was: nobody ever saw anything of it, and however often
+        it is begun, what leaves is what one training makes. With fresh chance each time, a failure
+        that records bring about would choose among several. `BudgetExhausted` where it cannot be
+        the same any more.
+        """
+        noise, sampling = self._streams(drawn_before(self._draws(run), run, records))
         began = time.perf_counter()
         start = even_start(_private(fresh))
         fitted = train_privately(start, records, _told(plan), noise, sampling.uniforms)
         seconds = time.perf_counter() - began
         return self._keep(Speaker(run, charge, "", noise.reproducible, seconds), fitted.weights())
 
-    def _streams(self) -> tuple[NoiseSource, NoiseSource]:
-        """Noise and sampling: from a seed in a rehearsal, else from the operating system."""
+    def draw(self, run: str, records: Records) -> None:
+        """Draws, and keeps, what a run's training on `records` will take its chance from."""
+        draw(self._draws(run), records)
+
+    def forget_draws(self, run: str) -> None:
+        """Once a speaker is kept nobody draws its noise again."""
+        self._draws(run).unlink(missing_ok=True)
+
+    def _draws(self, run: str) -> Path:
+        return self._site.folder / f"training-{run}.key"  # a `*.key`: sealed in a locked hospital
+
+    def _streams(self, key: bytes) -> tuple[NoiseSource, NoiseSource]:
+        """Noise and sampling: from a seed in a rehearsal, else from what was drawn."""
         settings = self._settings
         if not settings.rehearsal:
-            return system_noise(), system_noise()
+            return keyed_noise(key, "noise"), keyed_noise(key, "sampling")
         return (
             rehearsal_noise(stream(self._site.seed(settings), settings.name, 0, "noise")),
             rehearsal_noise(stream(self._site.seed(settings), settings.name, 0, "sampling")),

@@ -55,11 +55,16 @@ class Voice:
         if self._mechanism.speaker == "any":
             return None if question.closing else self._by_shards(question, queries)
         kept = self._speakers.kept(question.run) if self._mechanism.private else None
-        paid = self._purse.pay(question, trained=kept is not None)
+        paid = self._purse.pay(
+            question,
+            trained=kept is not None,
+            draw=lambda: self._speakers.draw(question.run, self._learner.records),
+        )
         if paid is not None:
             fresh, records = self._learner.fresh, self._learner.records
             kept = self._speakers.train(question.run, paid.charge, paid.plan, fresh, records)
         if kept is not None:
+            self._speakers.forget_draws(question.run)
             charged = self._log.entry(kept.charge)
             if charged is None:
                 raise KeyError(kept.charge)

@@ -1,6 +1,8 @@
 """Draws privacy noise: from the operating system for patients, from a seed for a rehearsal."""
 
 import decimal
+import hmac
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -86,6 +88,27 @@ def system_bits(count: int) -> bytes:
 
 def _keystream(key: bytes, count: int) -> bytes:
     return Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(count))
+
+
+def keyed_noise(key: bytes, purpose: str) -> NoiseSource:
+    """The system's noise stretched from one secret `key` [32 bytes] that the system gave.
+
+    The same key and purpose give the same numbers in the same order, for a training that was cut
+    off and is done again as it was. Whoever has the key can take the noise away: it serves one
+    training, stays at home, and is forgotten with that. No key of its own makes more than
+    `OF_ONE_KEY` bytes here either: block n is keyed by HMAC-SHA-256(key, purpose and n).
+    """
+    blocks = itertools.count()
+
+    def block(size: int) -> bytes:
+        name = f"{purpose} {next(blocks)}".encode()
+        return _keystream(hmac.digest(key, name, "sha256"), size)
+
+    def bits(count: int) -> bytes:
+        starts = range(0, count, OF_ONE_KEY)
+        return b"".join(block(min(OF_ONE_KEY, count - start)) for start in starts)
+
+    return NoiseSource(lambda count: hardened(bits, count), bits, reproducible=False)
 
 
 def rehearsal_noise(rng: np.random.Generator) -> NoiseSource:

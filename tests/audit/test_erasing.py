@@ -16,6 +16,7 @@ from fedkd.audit.log import Erased, NotOwnLog, StillRead
 from fedkd.audit.retention import NEVER, NeverErased, due, moment
 from fedkd.audit.verify import Header, leaf_hash, verify_inclusion
 from fedkd.audit.verify.logs import check_log
+from fedkd.wire import UNKNOWN
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = START + timedelta(days=400)
@@ -191,6 +192,7 @@ def header(at: str, type: str = "train.local", run: str | None = "r") -> Header:
         ([header(day(1)), header(day(9), "release.outputs")], {"r": "it went on later"}),
         ([header(day(1)), header(day(9), run="another")], {}),
         ([header(day(1)), header(day(9), run=None)], {}),
+        ([header(day(1), run=UNKNOWN), header(day(9), run=UNKNOWN)], {}),
         ([header(day(0), "run.started"), header(day(1))], {"r": "it has not ended"}),
         ([header(day(0), "run.started"), header(day(1)), header(day(2), "run.ended")], {}),
     ],

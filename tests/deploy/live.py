@@ -17,19 +17,17 @@ from fedkd.cli.run import open_run
 from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import Shelf
 from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.keeping import command
 from fedkd.deploy.preparing import Whose, prepare_letterbox
-from fedkd.deploy.starting import HALVES, NODE, SERVICE, connection_of
+from fedkd.deploy.starting import NODE, SERVICE, connection_of
 from fedkd.deploy.supervising import state_of, stop
 from fedkd.federation.building import Workshop
-from fedkd.federation.flower.node import HEARTBEAT_VARIABLE
 from fedkd.knowledge import digest_of_bytes
 from tests.deploy.federated import RUN, Federated
 from tests.deploy.federations import free_port
 from tests.deploy.services import Service, until
-from tests.stories.hospitals import Hospitals
+from tests.stories.hospitals import SHORT, Hospitals
 
-SHORT = {HEARTBEAT_VARIABLE: "10"}
-"""The least that Flower takes: a node that was killed is let in again after two of them."""
 SECONDS = 180.0
 CLOCKED = Path(__file__).with_name("clocked.py")
 _PART = 1 << 16
@@ -133,17 +131,13 @@ class Live(Hospitals):
         """What `fedkd site start` turns into; `node` is more of its node's environment."""
         hospital = Hospital(self.sites[site])
         prepare_letterbox(hospital, Whose())
-        told = {
-            "hospital": str(hospital.folder), "who": [None, None], "halves": list(HALVES),
-            "keep_network": False, "log_format": "text", "metrics": None, "key_fd": None,
-        }  # fmt: skip
-        words = ["-I", "-m", "fedkd.deploy.keeping", json.dumps(told)]
+        words = command(hospital, Whose())
         if node:
-            words = [str(CLOCKED), str(hospital.folder), json.dumps(node)]
+            words = [sys.executable, str(CLOCKED), str(hospital.folder), json.dumps(node)]
         with (hospital.run / "start.log").open("ab") as log:
             self._processes.append(
                 subprocess.Popen(
-                    [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     env={**os.environ, **SHORT}, start_new_session=True,
                 )
             )  # fmt: skip

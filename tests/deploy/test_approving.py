@@ -9,6 +9,7 @@ import pytest
 from fedkd.audit import Log
 from fedkd.cli.app import run as fedkd
 from fedkd.cli.deployed import DeployedRun
+from fedkd.cli.following import asks_for_everything
 from fedkd.deploy.consent import Desk, Shelf
 from fedkd.deploy.decisions import decided
 from fedkd.deploy.hospital import Hospital
@@ -57,6 +58,26 @@ def test_a_person_sees_code_queries_cost_and_all_that_would_leave(
         assert part in told
     with log_of(private.hospitals["east"].site, "east") as log:
         assert decided(log, run.id) is None
+
+
+def test_what_would_leave_nothing_of_the_budget_is_said_on_both_sides(
+    private: Federated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = private.proposed("mechanism=dp_training", "mechanism.epsilon=0.3")
+    all_of_it = private.proposed("mechanism=dp_training")
+    assert [asks_for_everything(it) for it in (some, all_of_it)] == [False, True]
+    assert not asks_for_everything(private.proposed())  # nothing is protected, nothing spent
+    hospital = private.hospitals["east"]
+    site_yaml = hospital.site_yaml.read_text()
+    assert "epsilon: 0.5" in site_yaml  # a hospital's own word for a plan bounds it, too
+    hospital.site_yaml.write_text(site_yaml.replace("epsilon: 0.5", "epsilon: null"))
+    assert fedkd(["site", "init", str(hospital.folder)]) == 0
+    for run, says in ((some, False), (all_of_it, True)):
+        taken_in(private, run)
+        capsys.readouterr()
+        digest = run.proposal().digest
+        assert fedkd(["site", "approve", str(hospital.folder), digest]) == 0
+        assert ("ALL THAT IS LEFT" in capsys.readouterr().out) is says
 
 
 def test_a_yes_stands_in_the_log_with_its_name_and_can_be_taken_back(

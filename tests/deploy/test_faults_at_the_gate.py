@@ -337,6 +337,27 @@ def main(grid, context):
 """
 
 
+UNFOLDED = 64 << 20
+DENSELY = """
+import zipfile
+from flwr.cli import build
+def write(bundle, path, content):
+    bundle.writestr(path, content, zipfile.ZIP_DEFLATED)
+    return bundle
+build.write_to_zip = write
+from flwr.cli.app import app
+app()
+"""
+"""Flower's `flwr`, with the one difference that its bundles are compressed."""
+
+
+def most_memory(pid: int) -> int:
+    """The most bytes of memory that a process ever had at once (proc(5), VmHWM)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (told,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return int(told) << 10
+
+
 def node_of(server: ServerFolder, site: str) -> int:
     found = roster_of(server).expect(site).node_id
     assert found is not None
@@ -367,16 +388,22 @@ def test_a_foreign_app_runs_at_no_hospital_and_every_task_gets_a_typed_refusal(
         [sys.executable, "-c", "import clients.app"], cwd=app, check=True, capture_output=True
     )
     planted.unlink()  # the plant works: whoever imports the app does this
+    with (app / "pyproject.toml").open("a") as told_of_it:  # small as it travels, and then large
+        told_of_it.write(f'\n[tool.unfolds]\nto = "{"0" * UNFOLDED}"\n')
     started = fedkd("site", "start", hospital.folder, "--detach")
     try:
         assert started.returncode == 0, started.stdout + started.stderr
         until(lambda: connection(server, "north") == "online")
+        node_before = state_of(hospital.run)["node"]["pid"]
+        small = most_memory(node_before)
         ran = subprocess.run(
-            [superlink.program("flwr"), "run", str(app), SUPERLINK, "--stream"],
+            [sys.executable, "-c", DENSELY, "run", str(app), SUPERLINK, "--stream"],
             env=superlink.environment(server), cwd=tmp_path, capture_output=True, text=True,
             timeout=150, check=False,
         )  # fmt: skip
         assert out.exists(), ran.stdout + ran.stderr
+        assert state_of(hospital.run)["node"]["pid"] == node_before, "the node ended"
+        assert most_memory(node_before) - small < UNFOLDED // 2, "the bundle was opened"
         status = told("site", "status", hospital.folder)
     finally:
         fedkd("site", "stop", hospital.folder)

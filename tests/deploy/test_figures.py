@@ -18,9 +18,13 @@ from fedkd.cli.evaluated import report
 from fedkd.cli.examine import hand_over
 from fedkd.cli.questioned import question_of
 from fedkd.cli.run import open_run
+from fedkd.cli.server import status as server_status
 from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import Desk
+from fedkd.deploy.metrics import text_of
 from fedkd.deploy.roster import read_roster, write_roster
+from fedkd.deploy.server_metrics import server_metrics
+from fedkd.deploy.standing import standing
 from fedkd.distill.saving import save_weights
 from fedkd.federation.evaluating import Grouping, digest_of_model
 from fedkd.federation.paying import ledger_of
@@ -37,9 +41,10 @@ World = tuple[Federated, DeployedRun]
 
 
 def made(folder: Path, *, policy: Mapping[str, Any] | None = None, **keys: Any) -> Federated:
-    """Hospitals whose policy lets figures out."""
+    """Hospitals whose policy lets figures out, exact ones where nothing is private."""
     rows = {site: [row for row in table() if row["clinic"] == site] for site in SITES}
-    policy = {"figures": ["counts"], **(policy or {})}
+    figures = ["counts"] if "mechanism" in keys else ["counts", "exact_counts"]
+    policy = {"figures": figures, **(policy or {})}
     more = {"evaluations": FIGURES, "validation": 0.4}
     return Federated.made(folder, rows, policy=policy, more=more, **keys)
 
@@ -211,7 +216,9 @@ def test_a_private_hospital_charges_once_and_noises(private: World) -> None:
     assert any("sex f, on" in one["text"] for one in evidence["statements"])
 
 
-def test_nobody_is_asked_before_a_person_said_yes(private: World) -> None:
+def test_nobody_is_asked_before_a_person_said_yes(
+    private: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     federated, run = private
     evaluation = proposed(run)
     ruled = taken_in(federated, evaluation)
@@ -227,6 +234,14 @@ def test_nobody_is_asked_before_a_person_said_yes(private: World) -> None:
         federated.evaluated(evaluation)
     assert not any(counts_released(federated, site) for site in SITES)
     assert evaluation.told()["state"] == "failed"
+    assert server_status(federated.server.folder, as_json=False) == 0
+    line = f"evaluation {evaluation.name} of its student: failed, epsilon 3 each; east pending"
+    assert line in " ".join(capsys.readouterr().out.split())
+    (standing_now,) = standing(federated.server).progress[-1].evaluations
+    assert standing_now.rulings == dict.fromkeys(SITES, "pending")
+    assert 'fedkd_server_evaluations{state="failed"} 1' in text_of(
+        server_metrics(standing(federated.server))
+    )
     approve(federated, evaluation, "east", "north")
     told = federated.evaluated(evaluation)
     assert rows_of(told)["west"]["left_out"] == "pending"
@@ -301,6 +316,27 @@ def test_the_policy_has_the_last_word(private: World, how: str) -> None:
     }[how]  # fmt: skip
     assert spent(federated, "east") == before
     assert not counts_released(federated, "east")
+
+
+def test_without_a_bounded_budget_counts_need_the_long_word(unprotected: World) -> None:
+    """Nobody lets exact counts out by a word that elsewhere means noised ones."""
+    federated, run = unprotected
+    evaluation, east = proposed(run), federated.hospitals["east"]
+    agreed(federated, evaluation)
+    typed = east.site_yaml.read_text()
+    east.site_yaml.write_text(typed.replace("  - exact_counts\n", ""))
+    rows = rows_of(federated.evaluated(evaluation))
+    assert {site: row["left_out"] for site, row in rows.items()} == {
+        "east": "refused: outside_policy", "north": None, "west": None,
+    }  # fmt: skip
+    assert not counts_released(federated, "east")
+    why = "figures: found counts without noise: the budget bounds nothing, expected [counts, exac"
+    assert why in (east.site / "errors.txt").read_text()
+    another = proposed(run, epsilon=2.0)
+    ruled = {site: one.ruling for site, one in taken_in(federated, another).items()}
+    assert ruled == {"east": Ruling.DECLINED, "north": Ruling.PENDING, "west": Ruling.PENDING}
+    with pytest.raises(BadInput, match="without noise"):
+        approve(federated, another, "east")
 
 
 def test_a_model_is_brought_by_a_person_and_is_the_one_that_was_proposed(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedkd.cli.app import run
-from fedkd.deploy.coordinator import invite
+from fedkd.deploy.coordinator import invite, rotate_key
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.invitations import Enrolment
 from fedkd.deploy.joining import join
@@ -105,6 +105,20 @@ def test_another_federation_needs_another_folder(tmp_path: Path, hospital: Hospi
     _, paper = invite(coordinator(tmp_path / "other", name="lung"), "north")
     with pytest.raises(BadInput, match="one hospital, one federation"):
         join(paper, hospital.folder)
+
+
+def test_an_invitation_by_a_key_that_is_not_known_here_is_no_reason_for_another_folder(
+    tmp_path: Path,
+) -> None:
+    server = coordinator(tmp_path)
+    _, paper = invite(server, "north")
+    join(paper, tmp_path / "h")
+    before = (tmp_path / "h" / "federation.yaml").read_bytes()
+    rotate_key(server)
+    _, paper = invite(server, "north")
+    with pytest.raises(BadInput, match=r"not known here.*fedkd site trust .*h SUCCESSION"):
+        join(paper, tmp_path / "h")
+    assert (tmp_path / "h" / "federation.yaml").read_bytes() == before
 
 
 def test_an_invitation_that_somebody_changed_makes_no_folder(tmp_path: Path) -> None:

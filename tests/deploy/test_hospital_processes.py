@@ -1,7 +1,10 @@
 """A hospital's real processes: its service, its letterbox, Flower's node, and a coordinator."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +13,12 @@ from typing import Any
 import pytest
 
 from fedkd.cli.app import run as fedkd_in_process
+from fedkd.deploy.apart import warnings_at_start, warnings_of
 from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.knock import KNOCK
+from fedkd.deploy.preparing import Whose
 from fedkd.deploy.socket import Frame, Kind, request
-from fedkd.deploy.starting import service_of
+from fedkd.deploy.starting import HALVES, service_of
 from fedkd.deploy.supervising import state_of, supervisor_of
 from fedkd.wire import RollCall, decode, encode
 from tests.deploy.federations import coordinator, enrolled, fedkd, needs_nginx, told
@@ -58,11 +64,10 @@ def test_the_service_has_no_network_and_comes_back(hospital: Hospital) -> None:
     first = process_of(hospital, "service")
     standing = service_of(hospital)
     assert standing is not None
-    if standing["network"] == "none":  # a system that forbids namespaces says so instead
-        devices = Path(f"/proc/{first}/net/dev").read_text().splitlines()[2:]
-        assert {line.split(":")[0].strip() for line in devices} == {"lo"}
-    else:
-        assert "could not be taken away" in (hospital.run / "service.log").read_text()
+    assert standing["network"] == "none"
+    devices = Path(f"/proc/{first}/net/dev").read_text().splitlines()[2:]
+    assert {line.split(":")[0].strip() for line in devices} == {"lo"}
+    assert not warnings(hospital, "not cut off")
 
     reply = request(hospital.socket, Frame(Kind.ANSWER, encode(RollCall("run-1"))), 30)
     assert decode(reply.body, 1 << 20).run == "run-1"
@@ -83,6 +88,78 @@ def test_the_service_has_no_network_and_comes_back(hospital: Hospital) -> None:
     assert fedkd("site", "stop", hospital.folder).stdout == "nothing was running\n"
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None,
+    reason="only root can take the right to leave a network away from a process",
+)
+def test_a_service_that_cannot_be_cut_off_from_the_network_does_not_start(
+    hospital: Hospital,
+) -> None:
+    done = tied("site", "start", hospital.folder, "--only", "service", "--detach")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "cannot be cut off from the network" in done.stderr
+    assert "--keep-network" in done.stderr
+    served = tied(module="fedkd.deploy.service", words=(hospital.folder,))
+    assert served.returncode == 2, "nor does it where it is started by itself"
+    assert "cannot be cut off from the network" in served.stderr
+    assert service_of(hospital) is None
+    done = tied("site", "start", hospital.folder, "--only", "service", "--keep-network", "--detach")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING: the site service, which holds the records, is not cut off" in done.stdout
+    until(lambda: answers(hospital))
+    assert warnings(hospital, "not cut off")
+    assert "WARNING: the site service" in fedkd("site", "status", hospital.folder).stdout
+    assert "not cut off" in (hospital.run / "service.log").read_text()
+
+
+def tied(*words: object, module: str = "fedkd", **more: Any) -> "subprocess.CompletedProcess[str]":
+    """A command of ours without the right to make a network of its own."""
+    words = more.get("words", words)
+    rights = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+    return subprocess.run(
+        [*rights, sys.executable, "-m", module, *map(str, words)],
+        capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+
+
+def warnings(hospital: Hospital, saying: str) -> list[str]:
+    """The warnings of `fedkd site status --json` with these words."""
+    found: Any = told("site", "status", hospital.folder)["warnings"]
+    return [warning for warning in found if saying in warning]
+
+
+def test_halves_that_run_as_one_user_are_warned_of(hospital: Hospital) -> None:
+    done = fedkd("site", "start", hospital.folder, "--detach")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING: both halves run as one user" in done.stdout
+    assert "WARNING: both halves run as one user" in until(started_of(hospital))
+    until(lambda: answers(hospital) and (hospital.letterbox / KNOCK).exists())
+    assert warnings(hospital, "both halves run as one user")
+    assert fedkd("site", "stop", hospital.folder).returncode == 0
+    assert not warnings(hospital, "both halves run as one user"), "nothing runs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a half as somebody else")
+def test_halves_that_run_as_two_users_are_not_warned_of(hospital: Hospital) -> None:
+    who = Whose(65534, 65534)
+    assert warnings_at_start(hospital, who, HALVES, keep_network=False) == []
+    (knock, listens) = hospital.letterbox / KNOCK, hospital.socket
+    for path in (knock, listens):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    os.chown(knock, 65534, -1)
+    assert warnings_of(hospital, {"network": "none"}) == []
+    os.chown(knock, 0, -1)
+    (warning,) = warnings_of(hospital, {"network": "none"})
+    assert "as root fedkd site start HOSPITAL --letterbox-user USER" in warning
+    listens.unlink()
+
+
+def started_of(hospital: Hospital) -> Callable[[], str]:
+    log = hospital.run / "start.log"
+    return lambda: log.read_text() if log.exists() and "WARNING" in log.read_text() else ""
+
+
 def test_nothing_outlives_a_supervisor_that_was_killed(hospital: Hospital) -> None:
     start(hospital, "--only", "service")
     until(lambda: answers(hospital))
@@ -92,6 +169,11 @@ def test_nothing_outlives_a_supervisor_that_was_killed(hospital: Hospital) -> No
     until(lambda: not Path(f"/proc/{service}").exists(), 30)
     start(hospital, "--only", "service")
     until(lambda: answers(hospital))
+    supervisor = supervisor_of(hospital.run)
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGHUP)  # its terminal was closed: it ends as it does by `site stop`
+    until(lambda: supervisor_of(hospital.run) is None)
+    assert process_of(hospital, "service") is None
 
 
 @needs_nginx

@@ -15,6 +15,7 @@ import pytest
 
 from fedkd.audit import Log
 from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.keeping import command
 from fedkd.deploy.preparing import Whose
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.federation.exchange import Exchange
@@ -53,16 +54,12 @@ sys.exit(Supervisor(hospital.run, run).run())
 @contextmanager
 def running(hospital: Hospital) -> Iterator[None]:
     """A hospital's processes: what `fedkd site start` becomes, or an attacker's."""
-    who = Whose()
-    told = {"hospital": str(hospital.folder), "who": [who.user, who.group],
-            "halves": ["service", "letterbox"], "keep_network": False, "log_format": "text",
-            "metrics": None, "key_fd": None}  # fmt: skip
-    words = ["-I", "-m", "fedkd.deploy.keeping", json.dumps(told)]
+    words = command(hospital, Whose())
     if hospital.name == SITE:
-        words = ["-c", HOSTILE, str(hospital.folder)]
+        words = [sys.executable, "-c", HOSTILE, str(hospital.folder)]
     with (hospital.run / "start.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             cwd=Path(__file__).parents[2],
         )  # fmt: skip
     try:

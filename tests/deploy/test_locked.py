@@ -115,7 +115,8 @@ def here_told(*words: object) -> dict[str, Any]:
 def test_every_key_of_a_hospital_and_a_coordinator_is_found_and_sealed(
     federated: Federated, passphrase: Path
 ) -> None:
-    run = federated.proposed(rehearsal=True)
+    deep = federated.server.folder / "runs" / "by" / "year" / "and" / "month" / "run"
+    run = federated.proposed(f"out={deep}", rehearsal=True)
     hospital, server = federated.hospitals["north"], federated.server
     (hospital.site / "shards.key").write_bytes(os.urandom(32))
     prepare_letterbox(hospital, Whose())

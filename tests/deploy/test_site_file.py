@@ -74,6 +74,16 @@ def test_what_is_left_out_is_private_by_default(tmp_path: Path) -> None:
         ({"policy": {"most_query": 3}}, "did you mean 'most_queries'"),
         ({"rehearsal": {"records": 2}}, "a whole number from 10"),
         ({"evaluations": {"floor": 0}}, "a whole number from 1"),
+        ({"retention": {"budget.charged": 365}}, "the ledger is replayed from it"),
+        ({"retention": {"train.locally": 365}}, "did you mean 'train.local'"),
+        ({"retention": {True: 365}}, "access.performed, aggregate.computed"),
+        ({"retention": {"train.local": 0}}, "whole days, from 1"),
+        ({"retention": {"train.local": True}}, "write train.local: 365"),
+        ({"retention": {"train.local": "365"}}, "'365' as retention of train.local"),
+        ({"retention": {"train.local": 1.5}}, "1.5 as retention"),
+        ({"retention": {"train.local": 10**9}}, "from 1 to 36500"),
+        ({"retention": 365}, "365 as retention"),
+        ({"retention": []}, "[] as retention"),
     ],
 )
 def test_an_error_says_what_is_wrong(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
@@ -84,6 +94,20 @@ def test_an_error_says_what_is_wrong(tmp_path: Path, changes: dict[str, Any], sa
 
 def test_a_seed_is_for_hospitals_that_protect_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, seed=3, mechanism="none").seed == 3
+
+
+def test_by_default_nothing_is_erased(tmp_path: Path) -> None:
+    assert read(tmp_path).retention == {}
+    assert read(tmp_path, retention=None).retention == {}
+    assert read(tmp_path, retention={"train.local": 1}).retention == {"train.local": 1}
+
+
+def test_the_templates_example_of_a_rule_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    text = filled(template("north", tmp_path, FEDERATION, None, None))
+    text = text.replace("path: said", "path: x.csv").replace("\nretention: {}\n", "\n")
+    path.write_text(text.replace("# retention: {", "retention: {"))
+    assert SiteFile.read(path).retention == {"train.local": 365, "release.refused": 200}
 
 
 def test_no_file_says_how_to_make_one(tmp_path: Path) -> None:
@@ -118,6 +142,18 @@ def test_the_template_reads_back_as_far_as_the_file_tells(
     assert [found.columns[name].column for name in ("age", "chol", "sex")] == columns
     assert found.data.spelt() == also
     assert found.policy.generators == ("dictionary",)
+
+
+def test_the_templates_seed_is_read_once_it_is_no_comment(tmp_path: Path) -> None:
+    """Without it no deployed student is the simulation's, whatever seed the run names."""
+    text = filled(template("north", tmp_path, FEDERATION, None, None))
+    assert "\n# seed: 11 " in text
+    path = tmp_path / "site.yaml"
+    typed = text.replace("\n# seed: 11 ", "\nseed: 11 ").replace(
+        "\nmechanism: dp_training\n", "\nmechanism: none\n"
+    )
+    path.write_text(typed)
+    assert SiteFile.read(path).seed == 11
 
 
 def test_a_template_that_nobody_filled_in_is_refused(tmp_path: Path) -> None:

@@ -303,6 +303,16 @@ def test_replies_that_come_twice_and_in_another_order_change_nothing(tmp_path: A
     assert ends[0] == ends[1]
 
 
+def test_a_site_that_could_not_answer_the_roll_call_is_not_said_to_be_away(run: Run) -> None:
+    site = str(run.sites_dir / "site-01")
+    grid = InProcessGrid(client_app, [{"site": site}, {}])  # a letterbox that knows no site
+    there, broken = grid.get_node_ids()  # in the order of their configurations
+    asking = GridAsk(grid, 5.0, members=lambda: {there: "site-01", broken: "site-02"})
+    assert asking.roll_call("r", ["site-01", "site-02"]).came == ("site-01",)
+    (reply,) = asking({"site-02": b"x"}, lambda _: None, round=1)
+    assert reply.failure == "refused: not_configured"
+
+
 def test_a_name_that_two_nodes_give_belongs_to_neither(run: Run, tmp_path: Any) -> None:
     shutil.copytree(run.sites_dir, tmp_path / "sites")
     names = ("site-01", "site-02", "site-01")

@@ -2,14 +2,22 @@
 
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fedkd.audit.erasing import apply_rule
+from fedkd.audit.retention import spelled
 from fedkd.cli import main
 from fedkd.cli.run import Run
-from fedkd.federation.claiming import claim_of_site, spent_by_round
+from fedkd.federation.claiming import (
+    attacks_in_words,
+    claim_of_site,
+    noise_source,
+    spent_by_round,
+)
 from fedkd.federation.durable import read_json
 from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import SiteFolder
@@ -91,6 +99,30 @@ def test_a_charge_that_names_no_plan_is_no_claim(run: Run, tmp_path: Path) -> No
     assert "no plan in charge" in summary["privacy"]["without"]["site-02"]
     assert rows["site-01"]["epsilon"] is not None
     assert "no claim: found no plan" in (own.folder / "figures" / "epsilon.svg").read_text()
+
+
+def test_what_was_erased_is_not_taken_for_good_news(site: SiteFolder) -> None:
+    finding = {
+        "attack": "lira", "pairs": 9, "auc": 1.0, "tpr": 1.0, "refutes": True,
+        "epsilon_at_least": 3.25,
+    }  # fmt: skip
+    body = {
+        "run": "r", "who": "privacy attack", "what": "what was found", "kinds": ["lira"],
+        "shadows": 16, "seed": 0, "alpha": 0.01, "findings": [finding],
+    }  # fmt: skip
+    with site.log("site-01") as log:
+        log.append("r/attack/1/found", "access.performed", body)
+    assert claimed(site).audit.startswith("REFUTED by lira")
+    later = datetime.now(UTC) + timedelta(days=400)
+    with site.log("site-01") as log:
+        for kind in ("access.performed", "train.local"):
+            assert apply_rule(log, kind, spelled(later), "after a year", later).indices
+        otherwise = "; a retention rule erased records that may say otherwise"
+        assert attacks_in_words(log) == f"not known to be attacked{otherwise}"
+        assert noise_source(log, rehearsal=False).startswith("not known: a retention rule")
+        silent = {**body, "findings": [{**finding, "refutes": False, "epsilon_at_least": 0.0}]}
+        log.append("r/attack/2/found", "access.performed", silent)
+        assert attacks_in_words(log).endswith(f"nothing{otherwise}")
 
 
 def test_what_another_run_spent_is_shown_as_before_this_one(site: SiteFolder, run: Run) -> None:

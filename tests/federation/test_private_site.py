@@ -9,7 +9,6 @@ import pytest
 
 from fedkd.audit import Log
 from fedkd.cli.run import Run
-from fedkd.federation import speaking
 from fedkd.federation.durable import read_arrays, read_json, write_arrays
 from fedkd.federation.participant import open_participant
 from fedkd.federation.paying import ledger_of
@@ -118,50 +117,6 @@ def test_a_speaker_is_what_the_private_training_made_and_nothing_else(
     weights.write_bytes(bytes(body))
     assert said(site, run, round=2) == Refusal("site-01", run.id, 2, Reason.FAILED)
     np.testing.assert_array_equal(probs(said(site, run)), probs(first))  # as it was released
-
-
-def test_a_crash_in_training_is_paid_again_or_the_site_is_out(
-    run: Run, site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Died(BaseException):
-        pass
-
-    def dies(*_: Any) -> None:
-        raise Died
-
-    monkeypatch.setattr(speaking, "train_privately", dies)
-    with pytest.raises(Died):
-        said(site, run)
-    monkeypatch.undo()
-    assert 1.99 < spent(site) <= 2.0, "it was paid before it began"
-    assert said(site, run) == Refusal("site-01", run.id, 1, Reason.BUDGET_EXHAUSTED)
-    assert not (site / "speakers" / f"{run.id}.json").exists()
-    assert not entries(site, "release.outputs")
-
-
-def test_a_plan_for_half_may_be_tried_again_after_a_crash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = founded(tmp_path / "run", *PRIVATE, "mechanism.epsilon=0.8")
-    site = run.sites["site-01"]
-
-    class Died(BaseException):
-        pass
-
-    def dies(*_: Any) -> None:
-        raise Died
-
-    monkeypatch.setattr(speaking, "train_privately", dies)
-    with pytest.raises(Died):
-        said(site, run)
-    monkeypatch.undo()
-    once = spent(site)
-    assert once == pytest.approx(0.8, rel=1e-3)
-    assert isinstance(said(site, run), Answer)
-    assert once < spent(site) <= 2.0
-    assert [body["cost"]["event"] for body in entries(site, "budget.charged")] == [
-        "SelfComposed", "NoOp", "SelfComposed",
-    ]  # fmt: skip
 
 
 def test_an_exhausted_budget_ends_a_site_and_the_others_go_on(tmp_path: Path) -> None:

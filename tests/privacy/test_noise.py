@@ -21,6 +21,7 @@ from fedkd.privacy.noise import (
     discrete_gaussian,
     discrete_laplace,
     hardened,
+    keyed_noise,
     rehearsal_noise,
     system_bits,
     system_noise,
@@ -116,6 +117,21 @@ if child == 0:
 os.waitpid(child, 0)
 print([before, drawn, eval(os.read(reading, 10_000))])
 """
+
+
+def test_keyed_noise_is_the_same_for_the_same_key_and_for_no_other() -> None:
+    key = bytes(range(32))
+    drawn = [keyed_noise(key, "noise")(200) for _ in range(2)]
+    assert np.array_equal(*drawn)
+    others = [keyed_noise(key, "sampling"), keyed_noise(key[::-1], "noise")]
+    assert not any(np.array_equal(drawn[0], other(200)) for other in others)
+    source = keyed_noise(key, "noise")
+    assert np.array_equal(source(200), drawn[0])
+    assert not np.array_equal(source(200), drawn[0]), "it goes on, and never begins again"
+    assert not source.reproducible
+    blocks = source.bits(2 * noise.OF_ONE_KEY + 7)
+    assert len(blocks) == 2 * noise.OF_ONE_KEY + 7
+    assert blocks[:64] != blocks[noise.OF_ONE_KEY :][:64], "each block has a key of its own"
 
 
 def test_a_forked_process_draws_noise_of_its_own() -> None:

@@ -18,6 +18,7 @@ import yaml
 
 from fedkd.cli.run import dataset_of, open_run
 from fedkd.data.sources.heart_disease import DICTIONARY, HOSPITALS
+from fedkd.federation.flower.node import HEARTBEAT_VARIABLE
 from tests.deploy.federations import free_port
 
 HEART_DISEASE = Path(__file__).parents[3] / "shared" / "data" / "heart-disease"
@@ -31,11 +32,21 @@ TERMS = (
 """What one run asks, simulated or deployed."""
 
 
-def fedkd(*words: object, seconds: float = 240.0, check: bool = True) -> str:
-    """What a command prints; it has to succeed."""
+SHORT = {HEARTBEAT_VARIABLE: "10"}
+"""The least that Flower takes: a node that was killed is let in again after two of them."""
+
+
+def fedkd(
+    *words: object,
+    seconds: float = 240.0,
+    check: bool = True,
+    more: Mapping[str, str] | None = None,
+) -> str:
+    """What a command prints; it has to succeed. `more` is added to its environment."""
     done = subprocess.run(
         [sys.executable, "-m", "fedkd", *map(str, words)],
         capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False,
+        env={**os.environ, **(more or {})},
     )  # fmt: skip
     said = done.stdout + done.stderr
     if check:
@@ -130,7 +141,7 @@ class Hospitals:
 
     def start(self, site: str) -> None:
         """A hospital's service and letterbox."""
-        fedkd("site", "start", self.sites[site], "--detach")
+        fedkd("site", "start", self.sites[site], "--detach", more=SHORT)
 
     def connected(self, *sites: str, seconds: float = 90.0) -> None:
         """Waits until the coordinator sees these sites connected."""

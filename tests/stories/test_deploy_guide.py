@@ -119,16 +119,16 @@ class Reader:
     def before(self, typed: Typed) -> None:
         """Brings what came by mail, and does what the text around the block says."""
         coordinator, hospital, officer = self.machines.values()
-        mail = {
-            "fedkd site check --network": (coordinator / "north.invitation", hospital),
-            "fedkd server admit": (hospital / "hospital" / "north.enrolment", coordinator),
-            "fedkd keys sign": (hospital / "papers", officer),
-            "fedkd privacy budget install": (officer / "papers", hospital),
-        }
-        for words, (what, where) in mail.items():
+        mail = [
+            ("fedkd site check --network", coordinator / "north.invitation", hospital),
+            ("fedkd server admit", hospital / "hospital" / "north.enrolment", coordinator),
+            ("fedkd keys sign", hospital / "papers", officer),
+            ("fedkd privacy budget install", officer / "papers", hospital),
+            ("fedkd privacy budget install", officer / "dpo.pub", hospital),
+        ]
+        for words, what, where in mail:
             if typed.line.startswith(words):
-                bring = shutil.copytree if what.is_dir() else shutil.copy
-                bring(what, where / what.name, **({"dirs_exist_ok": True} if what.is_dir() else {}))  # type: ignore[operator]
+                subprocess.run(["cp", "-r", what, where], check=True)
         if typed.line == "fedkd site check hospital":
             self.fill_in(hospital / "hospital" / "site.yaml")
 
@@ -137,10 +137,6 @@ class Reader:
             (found,) = set(re.findall(r"--patients (\d+)", shown))
             self.told["--patients 300"] = f"--patients {found}"
         assert ("rehearsal=true" in typed.line) <= ("REHEARSAL" in shown), shown
-        if typed.line.startswith("fedkd keys sign"):
-            shown = Terminal(self.machines["officer"], "fedkd keys show dpo.key").wait()
-            (line,) = (it.strip() for it in shown.splitlines() if "fedkd.invalid/person/" in it)
-            (self.machines["hospital"] / "dpo.pub").write_text(line.split()[-1] + "\n")
 
     def fill_in(self, path: Path) -> None:
         """Every ??? gets an answer; it is all that the guide asks to be changed."""

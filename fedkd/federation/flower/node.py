@@ -4,8 +4,10 @@
 
 The SuperNode of Flower 1.41 stays behind as a process that asks for nothing more once one call to
 the SuperLink failed in a way that it does not try again. Here a line that was cut is tried again,
-and what cannot go on ends the process, whose last line says why: whoever supervises it starts it
-again. The names are private, and known here alone.
+and one that the hospital's own proxy did not give. What cannot go on ends the process, whose last
+line says why: whoever supervises it starts it again. Of a bundle it would open the pyproject.toml
+before anybody has compared its digest; here nothing of one is opened. The names are private, and
+known here alone.
 """
 
 import os
@@ -33,7 +35,10 @@ LEAST_HEARTBEAT, MOST_HEARTBEAT = 10.0, 300.0
 """What the SuperLink takes begins at 10; a node that is silent for two of them is offline."""
 ENDS, REFUSED = "fedkd: the node ends: ", "fedkd: the node is refused: "
 LAST_WORDS = re.compile(f"^({ENDS}|{REFUSED})(.+)$", re.MULTILINE)
+PROXY = "fedkd: the proxy gives no tunnel: "
+"""And the status by which it said so, or 'no status': a line for each time."""
 _UNTRUSTED, _NO_TLS = "CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"
+_OPENS, _PULLS = "get_fused_config_from_fab", "_pull_and_store_message"
 _MOST_AHEAD, _MOST_BEHIND = 4.0, 300.0
 """Seconds; Flower takes 5 and 305 (superlink/routers/fleet/node_auth.py)."""
 
@@ -59,20 +64,28 @@ def _asked(variable: str, usual: float, least: float, most: float) -> float:
 class Trouble:
     """What stands between this node and the SuperLink: its last words, should it end now."""
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
+    def __init__(
+        self, now: Callable[[], float] = time.time, tell: Callable[[str], None] | None = None
+    ) -> None:
+        self._now, self._tell = now, tell or _to_the_log
         self._refused = self._ends = ""
 
     def watched(self, call: Callable[[], Any]) -> Any:
         """The response to a call; an error of the line is one that Flower tries again.
 
         Flower gives up where an error's text has "ssl" in it, as that of a handshake has which was
-        cut short. Only a certificate that is not trusted is a reason to, or no TLS at all.
+        cut short. Only a certificate that is not trusted is a reason to, or no TLS at all. Nor does
+        it try again after a proxy's refusal, which a coordinator that restarts is enough for.
         """
+        import httpx
         from flwr.supercore.retry.http_retry import _RETRYABLE_TRANSPORT_ERRORS
 
         try:
             response = call()
+        except httpx.ProxyError as error:
+            status = re.match(r"\d{3}\b", str(error))  # the phrase behind it is anybody's
+            self._tell(f"{PROXY}{status.group() if status else 'no status'}")
+            raise httpx.ConnectError("the proxy gave no tunnel") from None
         except _RETRYABLE_TRANSPORT_ERRORS as error:
             if _UNTRUSTED in str(error):
                 self._refused = f"the certificate there is not trusted: {str(error)[:200]}"
@@ -99,6 +112,10 @@ class Trouble:
         return f"{REFUSED}{self._refused}" if self._refused else ""
 
 
+def _to_the_log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def refused(date: str, now: float) -> str:
     """Why a signed call was refused, by the time (a `Date`) that the refusal was sent at."""
     try:
@@ -114,6 +131,23 @@ def refused(date: str, now: float) -> str:
     )
 
 
+def keep_shut(client: Any) -> None:
+    """Has Flower's node take any bundle's configuration for empty, and open nothing of it.
+
+    A few hundred kilobytes of an archive may unfold to all of a machine's memory, and the bundle
+    is not compared with what is allowed here before a task is taken. Nothing here reads that
+    configuration. `RuntimeError` where `client` (flwr.supernode.start_client_internal) opens
+    bundles by another name: then the node does not start.
+    """
+    called = getattr(getattr(client, _PULLS, None), "__code__", None)
+    if not hasattr(client, _OPENS) or called is None or _OPENS not in called.co_names:
+        raise RuntimeError(
+            f"found a Flower whose node does not open bundles by {_OPENS}, expected flwr 1.41: "
+            "install the version that fedkd names"
+        )
+    setattr(client, _OPENS, lambda bundle, run: {})
+
+
 def main() -> None:
     """The SuperNode as a process; always ends with a status, and with why where that is known."""
     import flwr.supernode.fleet_http_connection as fleet
@@ -124,6 +158,7 @@ def main() -> None:
     from fedkd.federation.flower.guarded import guard
 
     guard()
+    keep_shut(client)
     trouble, longest = Trouble(), poll_seconds()
 
     class Watched(fleet.NodeAuthHttpInterceptor):

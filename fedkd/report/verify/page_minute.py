@@ -121,7 +121,8 @@ def _data(derived: Derived) -> Html:
         parts.append(element("p", joined((said, to_entry(one.entry), ")"))))
     generated = derived.evidence.told("synthetic.generated")
     if generated:
-        said = f"The questions were generated, not drawn from records: {len(generated)} times ("
+        times = "once" if len(generated) == 1 else f"{len(generated)} times"
+        said = f"The questions were generated, not drawn from records: {times} ("
         parts.append(element("p", joined((said, to_entries(generated), ")"))))
     parts.append(
         _more(
@@ -300,7 +301,9 @@ def _behind(derived: Derived) -> Html:
             if (said := setting(config, f"choices/{name}")) != NOT_STATED
         ]
         rounds = setting(config, "rounds")
-        parts.append(f"a run of {rounds} rounds with {', '.join(chosen)}")
+        parts.append(
+            f"a run of {rounds} round{'' if rounds == '1' else 's'} with {', '.join(chosen)}"
+        )
     said = "; ".join(parts) + ". "
     if wrong:
         failed = element("strong", f"The logs of {names(wrong)} DO NOT HOLD.")

@@ -1,0 +1,100 @@
+"""What is told to stop lets its turn end, as long as every place says; a second word ends it."""
+
+import configparser
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.preparing import Whose
+from fedkd.deploy.starting import SERVICE, programs
+from fedkd.deploy.supervising import STOP_SECONDS, Program, Supervisor, state_of, stop
+from tests.deploy.services import until
+
+PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
+TURN = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("told").touch())
+pathlib.Path("ready").touch()
+while not pathlib.Path("done").exists():
+    time.sleep(0.05)
+"""
+"""A program that ends once its turn is done, whatever it is told."""
+
+
+def supervised(folder: Path, end_seconds: float = 600.0) -> int:
+    """A supervisor, in a process of its own, of a program in the middle of a turn."""
+    (folder / "run").mkdir()
+    pid = os.fork()
+    if pid == 0:
+        words = [sys.executable, "-c", TURN]
+        program = Program("turn", words, {}, folder, folder / "turn.log", end_seconds=end_seconds)
+        try:
+            Supervisor(folder / "run", [program], lambda line: None).run()
+        finally:
+            os._exit(0)
+    until((folder / "ready").exists)
+    return pid
+
+
+def ended(folder: Path, pid: int) -> int | None:
+    """How the program ended, once its supervisor has."""
+    try:
+        until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, 30)
+    finally:
+        (folder / "done").touch()
+    exit: int | None = state_of(folder / "run")["turn"]["last_exit"]
+    return exit
+
+
+def test_a_turn_is_let_end(tmp_path: Path) -> None:
+    pid = supervised(tmp_path)
+    os.kill(pid, signal.SIGTERM)
+    until((tmp_path / "told").exists)
+    (tmp_path / "done").touch()
+    assert ended(tmp_path, pid) == 0
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    pid = supervised(tmp_path)
+    os.kill(pid, signal.SIGINT)
+    until((tmp_path / "told").exists)
+    os.kill(pid, signal.SIGINT)
+    assert ended(tmp_path, pid) == -signal.SIGKILL
+
+
+def test_a_turn_that_takes_longer_than_all_agreed_on_is_ended(tmp_path: Path) -> None:
+    pid = supervised(tmp_path, end_seconds=0.5)
+    os.kill(pid, signal.SIGTERM)
+    assert ended(tmp_path, pid) == -signal.SIGKILL
+
+
+def test_whoever_waits_for_a_stop_may_end_it_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pid = supervised(tmp_path)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 4.0)
+    try:
+        assert stop(tmp_path / "run") is True
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert ended(tmp_path, pid) == -signal.SIGKILL
+    assert "Ctrl-C ends it at once" in capsys.readouterr().err
+
+
+def test_every_place_lets_a_turn_end_for_as_long(tmp_path: Path) -> None:
+    (service,) = programs(Hospital(tmp_path), Whose(), [SERVICE])
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read(PACKAGING / "systemd" / "fedkd-site.service")
+    assert unit["Service"]["TimeoutStopSec"] == "10min"
+    composed = yaml.safe_load((PACKAGING / "containers" / "site.compose.yaml").read_text())
+    periods = {it.get("stop_grace_period") for it in composed["services"].values()}
+    assert periods == {"10m", None}
+    assert service.end_seconds == 600.0
+    assert service.end_seconds < STOP_SECONDS, "else the supervisor is killed before its program"
