@@ -205,6 +205,7 @@ def _of_run(proposal: RunProposal) -> Iterator[str]:
         yield f"            again by this site itself (code {query['code']})"
     else:
         yield f"queries     {query['source']} ({query['licence']}), set {query['digest']}"
+        yield "            the name is the coordinator's word; the digest binds what is asked"
     yield (
         f"training    {asked['local_epochs']} epochs, {asked['lesson_epochs']} with each lesson, "
         f"batches of {asked['batch']}, loss {asked['loss']}"

@@ -7,10 +7,10 @@ from pathlib import Path
 from fedkd.audit.verify.command import plain
 from fedkd.deploy.firewall import ticket as firewall_ticket
 from fedkd.deploy.hospital import Hospital
-from fedkd.deploy.hospital_proxy import proxy_for
+from fedkd.deploy.hospital_proxy import Proxy, proxy_for
 from fedkd.deploy.invitations import Invitation, address
 from fedkd.deploy.machine_check import check_machine
-from fedkd.deploy.network_check import Target, check_network
+from fedkd.deploy.network_check import Target, check_network, without_way
 from fedkd.deploy.verdicts import Verdict, in_order, passed, problem, to_json
 from fedkd.deploy.versions import coordinator_of
 from fedkd.federation.durable import write_bytes
@@ -62,8 +62,12 @@ def _network(path: Path, folder: Path, ticket: Path | None) -> list[Verdict]:
         _current(invitation, joined),
         *check_machine(folder, software, joined=joined),
     ]
-    proxy = proxy_for(host)
-    way = check_network(target, proxy)
+    proxy: Proxy | None = None
+    try:
+        proxy = proxy_for(host)
+        way = check_network(target, proxy)
+    except BadInput as error:
+        way = without_way(error)
     if ticket is not None:
         text = firewall_ticket(target, invitation.federation, invitation.site, proxy, way)
         write_bytes(ticket, text.encode())

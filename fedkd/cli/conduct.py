@@ -36,7 +36,10 @@ class Conducted(NamedTuple):
 
 
 def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
-    """Everything from the roll call to the student's file; goes on where a killed run stopped."""
+    """Everything from the roll call to the student's file; goes on where a killed run stopped.
+
+    Where that is after the closing question, no hospital has to be there.
+    """
     if run.build(without(run.config["mechanism"], ("epsilon",))).private and run.config[
         "sites"
     ].get("rehearsal", True):
@@ -59,11 +62,17 @@ def conduct(run: "Run", grid: "Grid", log: Log) -> Conducted:
         run.config["deadline"],
         relay_of(run, log),
         count,
-        run.members(),
+        run.members,
         numbers + ROOM_BYTES,
     )
-    sites = run.agreed(asking, log)
-    called = asking.roll_call(run.id, sites)
+    if conductor.state.closed:  # nothing is asked any more: whoever is there cosigns the end
+        sites = sorted({*run.sites, *run.elsewhere} - set(run.absent()))
+        called = asking.roll_call(run.id, sites, patiently=False)
+        if asking.relay is not None and not called.came:
+            say("no hospital is there to cosign the last entries of the server's log")
+    else:
+        sites = run.agreed(asking, log)
+        called = asking.roll_call(run.id, sites)
     for name in called.strangers:
         body = {"kind": "stranger", "component": "roll call", "run": run.id, "name": name}
         log.append(f"{run.id}/stranger/{name}", "error.raised", body)

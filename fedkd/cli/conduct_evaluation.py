@@ -11,6 +11,7 @@ from fedkd.cli.lines import say
 from fedkd.cli.questioned import NAME, ask_for_counts, handed_over, keep
 from fedkd.cli.telling import alone
 from fedkd.deploy.evaluation_proposals import EvaluationProposal
+from fedkd.federation.asking import NOT_ADMITTED
 from fedkd.federation.evaluating import Grouping
 from fedkd.federation.flower.asking import GridAsk
 from fedkd.federation.relay import Relay
@@ -57,8 +58,11 @@ def _grid(run: DeployedRun, proposal: EvaluationProposal, grid: "Grid", log: Log
     relay = None
     if federation.most_cosigners:
         relay = Relay(log, federation, earlier=heads_of(run.coordinator, federation))
-    nodes = nodes_of(run.coordinator, proposal.parties, run.rehearses)
-    return GridAsk(grid, run.config["deadline"], relay, members=nodes)
+
+    def members() -> dict[int, str]:
+        return nodes_of(run.coordinator, proposal.parties, run.rehearses)
+
+    return GridAsk(grid, run.config["deadline"], relay, members=members)
 
 
 def _rulings(
@@ -84,7 +88,7 @@ def _rulings(
         told=told,
         sites=proposal.sites,
     )
-    rulings |= {site: "not admitted" for site in proposal.sites if site not in rulings}
+    rulings |= {site: NOT_ADMITTED for site in proposal.sites if site not in rulings}
     made.tell("running", rulings=rulings)
     return rulings
 

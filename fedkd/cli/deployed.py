@@ -18,10 +18,12 @@ from fedkd.deploy.proposals import RunProposal
 from fedkd.deploy.remedies import with_remedy
 from fedkd.deploy.roster import ADMITTED, Member, read_roster
 from fedkd.deploy.server_folder import ServerFolder
+from fedkd.federation.asking import NOT_ADMITTED
 from fedkd.federation.dealing import Cut, cut_own
 from fedkd.federation.durable import write_bytes, write_json
 from fedkd.federation.observer import Outsider
 from fedkd.federation.rounds import NoQuorum, share_of
+from fedkd.federation.witnessing import ENROLLED
 from fedkd.knowledge import BadInput
 from fedkd.wire import Ruling
 
@@ -201,15 +203,30 @@ class DeployedRun(Run):
         rulings = asking.propose(
             self.id, body, signature, wait_s=self.wait_s, every_s=self.every_s, told=told
         )
-        rulings |= {site: "not admitted" for site in proposal.sites if site not in rulings}
+        rulings |= {site: NOT_ADMITTED for site in proposal.sites if site not in rulings}
         taking = sorted(site for site, ruling in rulings.items() if ruling in TAKING_PART)
         for site, ruling in sorted(rulings.items()):
-            if site not in taking:
-                left = {"party": site, "run": self.id, "reason": f"takes no part: {ruling}"}
-                log.append(f"{self.id}/left/{site}/{ruling}", "party.left", left)
+            self._note(log, site, None if site in taking else f"takes no part: {ruling}")
         self._expect_enough(proposal, taking, rulings)
         self.tell("running", rulings=rulings)
         return taking
+
+    def _note(self, log: Log, site: str, why_not: str | None) -> None:
+        """Has the newest word of the log on a site be true: one that left may come back later."""
+        said = [
+            entry
+            for type in (ENROLLED, "party.left")
+            for entry in log.entries(type)
+            if entry.body["party"] == site
+        ]
+        newest = max(said, key=lambda entry: entry.index)
+        before = newest.body.get("reason") if newest.type == "party.left" else None
+        if why_not is not None and why_not != before:
+            left = {"party": site, "run": self.id, "reason": why_not}
+            log.append(f"{self.id}/left/{site}/{len(said)}", "party.left", left)
+        elif why_not is None and before is not None:
+            back = {"party": site, **self.federation().parties[site].to_json()}
+            log.append(f"{self.id}/back/{site}/{len(said)}", ENROLLED, back)
 
     @property
     def server(self) -> Path:

@@ -59,7 +59,10 @@ def _tell(done: Excluded) -> None:
             f"{len(done.absent)} have no record here, and nothing was noted about them: give the "
             "same list again once their records are here"
         )
-    print("the public number of patients stays as it was, and with it every price and refusal")
+    print(
+        "the public number of patients stays as it was, and with it every price; a hospital trains"
+    )
+    print("no more once fewer are left than smallest_training_set in its policy")
     if done.entry is not None:
         print(f"entry {done.entry}, dataset.withdrawn, says so, without an id")
     if not done.models:

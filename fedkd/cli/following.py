@@ -17,6 +17,7 @@ from fedkd.cli.run import open_run, without
 from fedkd.cli.telling import Told
 from fedkd.deploy.locked import lent, opened_server
 from fedkd.deploy.remedies import with_remedy
+from fedkd.deploy.running import SERVER, pid_of
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder
 from fedkd.deploy.superlink import environment, is_healthy, program
 from fedkd.federation.flower.bundle import app_folder, bundle_digest
@@ -119,10 +120,12 @@ def _resumed(
 def expect_up(server: ServerFolder) -> None:
     """`BadInput` unless the coordinator's SuperLink answers."""
     if not is_healthy(server, server.settings(), 5.0):
+        start = f"fedkd server start {server.folder}"
+        why = f"fedkd server status {server.folder} says why; fedkd server stop {server.folder}, "
         raise BadInput(
             f"no SuperLink that answers on port {server.settings().superlink_port}",
             "the coordinator's, running",
-            f"fedkd server start {server.folder}",
+            start if pid_of(server, SERVER) is None else why + start,
         )
 
 

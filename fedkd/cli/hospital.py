@@ -221,14 +221,22 @@ def _expect_may_start(hospital: Hospital) -> None:
 
 
 def stop(folder: Path) -> int:
-    """Ends what `start` started."""
+    """Ends what `start` started; says what lives on because it is another user's."""
     from fedkd.deploy.preparing import HOME
+    from fedkd.deploy.supervising import is_supervised
     from fedkd.deploy.supervising import stop as end
 
     hospital = Hospital(folder.expanduser().resolve())
-    ended = [end(where) for where in (hospital.letterbox / HOME, hospital.run)]
-    print("stopped" if any(ended) else "nothing was running")
-    return DONE
+    halves = {hospital.letterbox / HOME: "letterbox", hospital.run: "site"}
+    ended = [end(where) for where in halves]
+    lives = [half for where, half in halves.items() if is_supervised(where)]
+    if not lives:
+        print("stopped" if any(ended) else "nothing was running")
+        return DONE
+    for half in lives:
+        print(f"NOT STOPPED: fedkd-{half}, which runs as another user or in another container.")
+        print(f"As root: systemctl stop fedkd-{half}; of a container: podman-compose down")
+    return REFUSED
 
 
 def pause(folder: Path) -> int:
@@ -236,10 +244,15 @@ def pause(folder: Path) -> int:
     from fedkd.deploy.joining import pause as hold
 
     hospital = hospital_at(folder)
-    hold(hospital, utc())
+    hold(hospital, utc(), _say_that_it_waits)
     print(f"paused: {hospital.name} refuses every question, also after a restart, until")
     print(f"fedkd site resume {hospital.folder}")
     return DONE
+
+
+def _say_that_it_waits() -> None:
+    print("A turn is taken just now. Once its model is trained it is refused; this waits for its")
+    print("end, and stays paused if you stop waiting.", flush=True)
 
 
 def resume(folder: Path) -> int:
@@ -253,17 +266,22 @@ def resume(folder: Path) -> int:
 
 
 def leave(folder: Path, *, yes: bool) -> int:
-    """Ends everything and marks the hospital as one that left; says what stays, here and there."""
+    """Ends everything and marks the hospital as one that left; says what stays, here and there.
+
+    What lives on as another user's finds neither its settings nor its key when it is started again.
+    """
     import typer
 
     from fedkd.deploy.joining import leave as mark
+    from fedkd.deploy.preparing import withdraw_letterbox
 
     hospital = hospital_at(folder)
     if not yes and not typer.confirm(f"{hospital.name} leaves {hospital.invited()['federation']}?"):
         print("nothing was changed")
         return REFUSED
-    stop(folder)
-    mark(hospital, utc())
+    mark(hospital, utc())  # first: what is being answered does not leave any more
+    withdraw_letterbox(hospital)
+    stopped = stop(folder)
     told = hospital.invited()
     print(plain(f"{told['site']} left {told['federation']}; nothing starts here any more."))
     print("What stays here, and is needed to account for what left:")
@@ -274,7 +292,7 @@ def leave(folder: Path, *, yes: bool) -> int:
     )
     print("take that back. Tell the coordinator, who does: fedkd server revoke " + told["site"])
     print(f"What may go once its time is over: fedkd site erase {hospital.folder}")
-    return DONE
+    return stopped
 
 
 def status(folder: Path, *, as_json: bool) -> int:
@@ -299,6 +317,8 @@ def _lines(told: Mapping[str, Any], folder: Path) -> list[str]:
         f"{told['site']} in {told['federation']}: {state}, {running}, "
         f"{connected[told['connected']]} ({told['address']})"
     ]
+    if told["proxy"]:
+        lines.append(f"  proxy     {told['proxy']}")
     versions, service = told["versions"], told["service"]
     there = versions["coordinator"]
     lines.append(

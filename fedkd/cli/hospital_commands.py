@@ -148,7 +148,11 @@ def site_approve(
 
 @site.command("start")
 def site_start(
-    hospital: Hospital,
+    # The letterbox's user may pass through this folder, and not list it.
+    hospital: Annotated[
+        Path,
+        typer.Argument(metavar="HOSPITAL", help="The hospital's folder.", readable=False),
+    ],
     only: Annotated[
         str | None,
         typer.Option(

@@ -16,7 +16,7 @@ from fedkd.deploy.locked import (
     standing_of_keys,
 )
 from fedkd.deploy.preparing import HOME, NODE_KEY
-from fedkd.deploy.supervising import supervisor_of
+from fedkd.deploy.supervising import is_supervised
 from fedkd.knowledge import BadInput
 
 DONE = 0
@@ -27,7 +27,7 @@ def lock_hospital(
 ) -> int:
     """Seals every key of a hospital that does not run just now."""
     hospital = hospital_at(folder)
-    if any(map(supervisor_of, (hospital.run, hospital.letterbox / HOME))):
+    if any(map(is_supervised, (hospital.run, hospital.letterbox / HOME))):
         raise _running(f"fedkd site stop {hospital.folder}")
     keys = keys_of_hospital(hospital)
     _lock(hospital.folder, keys, new_passphrase_file, undo)

@@ -8,11 +8,11 @@ from typing import Any
 import typer
 
 from fedkd import __version__
-from fedkd.deploy import coordinator, running
+from fedkd.deploy import coordinator, running, superlink
 from fedkd.deploy.authority import holding
 from fedkd.deploy.bundles import digits_of
 from fedkd.deploy.invitations import Enrolment
-from fedkd.deploy.lines import expect_format, teller
+from fedkd.deploy.lines import expect_format, teller, utc
 from fedkd.deploy.locked import SERVER, in_words
 from fedkd.deploy.metrics import expect_port
 from fedkd.deploy.run_standing import EvaluationStanding, RunStanding
@@ -129,10 +129,10 @@ def invite(folder: Path, site: str, *, days: int, out: Path | None, as_json: boo
         return DONE
     print(f"{out or path}: an invitation for {site}, for one use, until {invitation.expires}")
     print(f"fingerprint {invitation.fingerprint()}")
-    print(f"Send the file to {site}, and have them read the fingerprint to you over the telephone")
     print(
-        "before they join: fedkd site join INVITATION. Do not send the fingerprint with the file."
+        f"Send the file to {site}, without the fingerprint. When they have joined (fedkd site join"
     )
+    print("INVITATION) they call you: you read it to them, and they compare.")
     return DONE
 
 
@@ -177,8 +177,8 @@ def revoke(folder: Path, site: str, *, reason: str, as_json: bool) -> int:
         told = coordinator.revoke(server, site, reason)
     except CannotTell as error:
         print(
-            f"error: {site} is off the roster, but the SuperLink still knows it: {error}; "
-            f"fedkd server stop {folder}, fedkd server start {folder}",
+            f"error: {site} is off the roster, but the SuperLink may still know it: {error}; "
+            f"type it again, or fedkd server stop {folder}, fedkd server start {folder}",
             file=sys.stderr,
         )
         return CANNOT_TELL
@@ -206,12 +206,28 @@ def rotate(folder: Path, *, key: bool, as_json: bool) -> int:
     coordinator.rotate_certificate(server)
     until = holding(server.keys / "server.crt").until
     taken = running.tell_to_reload(server)
+    before = None
+    if running.pid_of(server, running.SUPERLINK) is not None:
+        before = superlink.served(server.settings())
     if as_json:
-        _print({"certificate_until": f"{until:%Y-%m-%dT%H:%M:%SZ}", "proxy_told": taken})
+        _print(
+            {
+                "certificate_until": f"{until:%Y-%m-%dT%H:%M:%SZ}",
+                "proxy_told": taken,
+                "superlink_until": None if before is None else utc(before.not_valid_after_utc),
+            }
+        )
         return DONE
     print(f"a new certificate until {until:%Y-%m-%d}; sites need nothing new")
     if taken:
-        print("The proxy has taken it. The SuperLink, on loopback, takes it at its next start.")
+        print("The proxy has taken it.")
+    if before is not None:
+        print(
+            f"The SuperLink takes it at its next start, and has the one of before until "
+            f"{before.not_valid_after_utc:%Y-%m-%d}: before that day, between runs,"
+        )
+        print(f"  fedkd server stop {folder}")
+        print(f"  fedkd server start {folder} --detach")
     return DONE
 
 
@@ -221,11 +237,11 @@ def status(folder: Path, *, as_json: bool) -> int:
     if as_json:
         _print(found.to_json())
     else:
-        _table(found)
+        _table(found, folder)
     return DONE
 
 
-def _table(found: Standing) -> None:
+def _table(found: Standing, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -250,16 +266,16 @@ def _table(found: Standing) -> None:
         words = (str(run.get(key, "")) for key in ("run-id", "status", "elapsed"))
         console.print("run " + " ".join(words), highlight=False, markup=False)
     for each_run in found.progress:
-        console.print(_progress(each_run), highlight=False, markup=False)
+        console.print(_progress(each_run, folder), highlight=False, markup=False)
         for each_evaluation in each_run.evaluations:
             console.print(_evaluated(each_evaluation), highlight=False, markup=False)
     for warning in found.warnings:
         console.print(f"WARNING: {warning}", highlight=False, markup=False)
 
 
-def _progress(run: RunStanding) -> str:
+def _progress(run: RunStanding, folder: Path) -> str:
     kind = "rehearsal" if run.rehearsal else "run"
-    said = f"{kind} {run.run} in runs/{run.folder}: {run.state or 'not begun'}"
+    said = f"{kind} {run.run} in runs/{run.folder}: {run.shown}"
     if run.round is not None:
         closing = run.rounds is not None and run.round > run.rounds
         said += ", closing" if closing else f", round {run.round} of {run.rounds}"
@@ -269,15 +285,25 @@ def _progress(run: RunStanding) -> str:
         if cosigned is not None:
             by = f"{cosigned['size']} of them cosigned by {', '.join(cosigned['by'])}"
         said += f"; log of {run.checkpoint['size']} entries, {by}"
+    if run.epsilon is not None:
+        said += f"; {run.mechanism}, at most epsilon {run.epsilon:g} for each site"
+    elif run.mechanism is not None:
+        unbounded = (
+            "NOT PRIVATE" if run.mechanism == "none" else "as much as each site's paper allows"
+        )
+        said += f"; {run.mechanism}, {unbounded}"
+    if run.cut_off:
+        said += f"; go on with: fedkd run --resume {folder / 'runs' / run.folder}"
     return said
 
 
 def _evaluated(evaluation: EvaluationStanding) -> str:
-    said = f"  evaluation {evaluation.name} of its student: {evaluation.state or 'not begun'}"
+    said = f"  evaluation {evaluation.name} of its student: {evaluation.shown}"
     if evaluation.epsilon is not None:
         said += f", epsilon {evaluation.epsilon:g} each"
     rulings = ", ".join(f"{site} {ruling}" for site, ruling in sorted(evaluation.rulings.items()))
-    return f"{said}; {rulings or 'nobody was heard yet'}"
+    said += f"; {rulings or 'nobody was heard yet'}"
+    return f"{said}; go on with: the same fedkd evaluate" if evaluation.cut_off else said
 
 
 def _confirmed(enrolment: Enrolment, fingerprint: str | None, yes: bool) -> bool:

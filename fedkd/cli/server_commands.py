@@ -118,7 +118,7 @@ def server_invite(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Make an invitation, to be sent to one hospital; its fingerprint is read over the phone."""
+    """Make an invitation, to be sent to one hospital; you read its fingerprint over the phone."""
     from fedkd.cli.server import invite
 
     return invite(folder, name, days=days, out=out, as_json=as_json)

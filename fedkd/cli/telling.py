@@ -1,14 +1,19 @@
 """Keeps how far something is that a coordinator proposed, for whoever follows from elsewhere."""
 
 import fcntl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
+from fedkd.deploy.run_standing import CONDUCTING
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.rounds import NoQuorum
 from fedkd.knowledge import BadInput
+
+LOOKS: Final = 5
+LOOK_SECONDS: Final = 0.1
 
 
 class Told(Protocol):
@@ -48,13 +53,23 @@ def told(folder: Path) -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def alone(run: Path, tell: Callable[..., None]) -> Iterator[None]:
-    """Lets one process at a time use the run in this folder, and tells how it ended."""
-    with (run / ".conducting").open("wb") as file:
+def _taken(file: BinaryIO) -> bool:
+    """Whether the lock is ours; who only looks at it (fedkd server status) lets it go at once."""
+    for _ in range(LOOKS):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            time.sleep(LOOK_SECONDS)
+        else:
+            return True
+    return False
+
+
+@contextmanager
+def alone(run: Path, tell: Callable[..., None]) -> Iterator[None]:
+    """Lets one process at a time use the run in this folder, and tells how it ended."""
+    with (run / CONDUCTING).open("wb") as file:
+        if not _taken(file):
             raise BadInput(
                 f"a run in {run} that another process conducts",
                 "one process at a time",

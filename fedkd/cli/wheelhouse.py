@@ -1,19 +1,21 @@
-"""Collects the wheels of a site without internet, with a signed list of their hashes.
+"""Collects what a site without internet needs, with a signed list of hashes over all of it.
 
 `python -m fedkd.cli.wheelhouse make DIR [--key KEY]` where there is internet (`make wheelhouse`);
 the folder is then brought by hand. `... check DIR --key VKEY` before an update, with the version
 that is installed. What pip installs is held to the list by its own --require-hashes (pip's
-documentation, Secure installs).
+documentation, Secure installs); every other file stands in it as a comment, which sha256sum reads
+where no fedkd is installed yet.
 """
 
 import argparse
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,10 @@ LETTERBOX: Final = "letterbox.txt"
 FACES_THE_NETWORK: Final = ("flwr", "cryptography", "numpy", "rfc8785", "typer", "pyyaml", "rich")
 """What a letterbox needs, with all that these need in turn: no torch, nothing that reads data."""
 WHEELS: Final = "wheels"
+SHIPPED: Final = ("packaging/**/*", "docs/**/*.md")
+"""What is brought beside the wheels: units, container files, the guide."""
+BESIDE: Final = "#: "
+"""Begins a line of the list that sha256sum reads: `sed -n 's/^#: //p' ... | sha256sum --check`."""
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _WHEEL: Final = re.compile(r"([A-Za-z0-9_.]+)-([^-]+)(-[^-]+)?-[^-]+-[^-]+-[^-]+\.whl")
 DONE, REFUTED = 0, 1
@@ -51,47 +57,77 @@ def make(folder: Path, key: Path | None, pip: Sequence[str], source: Path = _ROO
             "an index that it reaches",
             "name one: make wheelhouse PIP_FLAGS='--index-url ...'",
         )
-    paper = listed(wheels)
+    _ship(source, folder)
+    write_bytes(folder / LETTERBOX, _letterbox(wheels, listed(folder)))
+    paper = listed(folder)
     write_bytes(folder / LIST, paper)
-    write_bytes(folder / LETTERBOX, _letterbox(wheels, paper))
     count, size = _counted(wheels)
     print(f"{count} wheels, {size / 2**20:,.0f} MiB, in {wheels}; their hashes in {folder / LIST}")
     if signer is not None:
         write_bytes(folder / f"{LIST}.sig", sign_paper(signer, KIND, paper))
         print(f"signed by {person_of(signer.verifier())}: {folder / LIST}.sig")
     print(f"to be read aloud before a first installation: {digest_of_bytes(paper)}")
-    print(f"there: pip install --no-index --find-links {WHEELS} --require-hashes -r {LIST}")
+    print(f"there, first: sed -n 's/^{BESIDE}//p' {LIST} | sha256sum --check --quiet")
+    print(f"then: pip install --no-index --find-links {WHEELS} --require-hashes -r {LIST}")
     return DONE
 
 
 def check(folder: Path, key: str) -> int:
-    """Holds the list against its signature, and every wheel against the list; says what differs."""
+    """Holds the list against its signature, and every file against the list."""
     paper = _read(folder / LIST)
     expect_signed(verifier_of(key), KIND, paper, _read(folder / f"{LIST}.sig"), LIST)
-    few = set(_read(folder / LETTERBOX).splitlines())
-    if listed(folder / WHEELS) != paper or not few <= set(paper.splitlines()):
-        print(f"the wheels in {folder / WHEELS} are not those of the list: do not install them")
+    few, whole = set(_read(folder / LETTERBOX).splitlines()), paper.splitlines()
+    # Its first line names the version that made it, which is newer than the one that reads it.
+    if listed(folder).splitlines()[1:] != whole[1:] or not few <= set(whole):
+        print(f"what lies in {folder} is not what was signed: do not install it")
         return REFUTED
     count, _ = _counted(folder / WHEELS)
     print(f"{count} wheels as {person_of(verifier_of(key))} signed them")
     return DONE
 
 
-def listed(wheels: Path) -> bytes:
-    """Pip's requirements of every wheel in a folder, each with its SHA-256; sorted by name."""
-    rows = []
-    for path in sorted(wheels.iterdir()):
+def listed(folder: Path) -> bytes:
+    """Pip's requirements of every wheel, each with its SHA-256, below those of all other files.
+
+    The list itself and its signature are not in it.
+    """
+    wheels, rows = folder / WHEELS, []
+    own = {folder / LIST, folder / f"{LIST}.sig"}
+    for path in sorted(wheels.glob("*")):
         named = _WHEEL.fullmatch(path.name)
         if named is None:
             raise BadInput(f"{path.name} in {wheels}", "wheels alone")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        rows.append(f"{_canonical(named[1])}=={named[2]} --hash=sha256:{digest}")
+        rows.append(f"{_canonical(named[1])}=={named[2]} --hash=sha256:{_sha256(path)}")
     if not rows:
         raise BadInput(f"no wheels in {wheels}", "a folder that make wheelhouse made")
     head = (
         f"# fedkd {__version__} and all that it needs, for Python {_python()} on {sys.platform}\n"
     )
-    return (head + "\n".join(rows) + "\n").encode()
+    beside = sorted(set(_files(folder)) - own - set(wheels.glob("*")))
+    told = [f"{BESIDE}{_sha256(path)}  {path.relative_to(folder).as_posix()}" for path in beside]
+    return (head + "\n".join([*told, *rows]) + "\n").encode()
+
+
+def _ship(source: Path, folder: Path) -> None:
+    """Copies what goes beside the wheels."""
+    for pattern in SHIPPED:
+        for path in source.glob(pattern):
+            if path.is_file():
+                copy = folder / path.relative_to(source)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise BadInput(f"{path}, a link", "plain files alone")
+        if not path.is_dir():
+            yield path
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _letterbox(wheels: Path, paper: bytes) -> bytes:
@@ -104,6 +140,7 @@ def _letterbox(wheels: Path, paper: bytes) -> bytes:
         told = json.loads(report.read_text())["install"]
     names = {_canonical(one["metadata"]["name"]) for one in told} | {"fedkd"}
     head, *lines = paper.decode().splitlines(keepends=True)
+    lines = [line for line in lines if not line.startswith(BESIDE)]
     return "".join([head, *(line for line in lines if line.split("==")[0] in names)]).encode()
 
 

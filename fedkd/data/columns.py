@@ -8,7 +8,16 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fedkd.data.typed_by_hand import listed, mapping_of, nearest, number, plain_text, spelling, text
+from fedkd.data.typed_by_hand import (
+    SPELT,
+    listed,
+    mapping_of,
+    nearest,
+    number,
+    plain_text,
+    spelling,
+    text,
+)
 from fedkd.data.typed_by_hand import truth as truth_value
 from fedkd.knowledge import Array, BadInput
 
@@ -217,10 +226,10 @@ class NumericColumn:
         if any("," in value and not spelt.thousands for value in shown) or any(
             grouped.fullmatch(value) for value in shown
         ):
-            remedy = "say thousands: ',' or decimal: ',' in the schema if numbers are written so"
+            remedy = f"say thousands: ',' or decimal: ',' {SPELT}, if numbers are written so"
         else:
             remedy = (
-                "list such spellings under missing_values in the schema if they mean missing, "
+                f"list such spellings under missing_values ({SPELT}) if they mean missing, "
                 "or declare the column as kind: categorical"
             )
         return BadInput(

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from fedkd.data.columns import Cells, NumberFormat
-from fedkd.data.typed_by_hand import listed, mapping_of, nearest, number, plain_text, spelling, text
+from fedkd.data.typed_by_hand import (
+    NAMED,
+    listed,
+    mapping_of,
+    nearest,
+    number,
+    plain_text,
+    spelling,
+    text,
+)
 from fedkd.knowledge import Array, BadInput
 
 EVERYTHING_ELSE = "*"
@@ -64,7 +73,7 @@ class Label:
         raise BadInput(
             f"the value {said!r} in the label column {self.column!r}",
             f"one of {', '.join(map(repr, known))}",
-            nearest(said, known) or "say in the schema's label which class it means",
+            nearest(said, known) or f"say which class it means ({NAMED})",
         )
 
     def _above(self, value: object, above: float, spelt: NumberFormat) -> int:

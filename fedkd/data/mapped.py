@@ -1,16 +1,16 @@
 """Reads a hospital's own table as a federation's schema has it: other names, units and codes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from fedkd.data.columns import NumberFormat, NumericColumn
+from fedkd.data.columns import Column, NumberFormat, NumericColumn
 from fedkd.data.records import Card, Dataset
 from fedkd.data.schema import TableSchema
-from fedkd.data.tables import dataset_from_frame, read_table
+from fedkd.data.tables import WrongColumns, dataset_from_frame, read_table
 from fedkd.data.typed_by_hand import nearest, plain_text
 from fedkd.knowledge import BadInput, Space
 
@@ -59,36 +59,50 @@ class Mapped:
     codes: Mapping[str, str] | None = None
 
 
+Turn: TypeAlias = Callable[["pd.Series[Any]", Mapped], Any]
+"""Makes a column of the federation's of one of the file's."""
+
+
 def frame_of(
     schema: TableSchema, data: DataFile, columns: Mapping[str, Mapped], label: Mapped | None
 ) -> "pd.DataFrame":
     """The file's table under the schema's names, in its units and codes, not yet encoded.
 
-    `label` None: as the schema has it. `BadInput` for a column that is not mapped or not there,
-    another unit without a factor, or values that no code explains.
+    `label` None: as the schema has it. `WrongColumns` for columns that are not mapped or not
+    there, another unit without a factor, or values that no code explains: all of them at once.
     """
     import pandas as pd
 
-    _expect_all_mapped(schema, columns)
     label = label or Mapped(schema.label.column)
     if label.column is None:
         raise BadInput("no column for the label", "the file's column that says the class")
-    read = read_table(data.path, _as_in_file(schema, data, columns, label.column))
+    wrong = _wrongly_mapped(schema, columns)
+    problems = list(wrong.values())
+    known = [column for column in schema.columns if column.name not in wrong]
+    try:
+        read = read_table(data.path, _as_in_file(schema, known, data, columns, label.column))
+    except WrongColumns as error:
+        read = error.rest
+        problems += error.each
     spelt = replace(schema, **data.spelt()).number_format
     made: dict[str, Any] = {}
-    for column in schema.columns:
-        told = columns[column.name]
+    for name, told, turned in [
+        *((column.name, columns[column.name], _turned(column, spelt)) for column in known),
+        (schema.label.column, label, _coded("label", schema.classes, spelt)),
+    ]:
         if told.column is None:
-            made[column.name] = pd.Series([""] * len(read), dtype=object)
-        elif isinstance(column, NumericColumn):
-            made[column.name] = _numbers(read[told.column], column, told, spelt)
-        else:
-            cells = read[told.column]
-            made[column.name] = _coded(cells, column.name, told, column.categories, spelt)
-    made[schema.label.column] = _coded(read[label.column], "label", label, schema.classes, spelt)
-    if data.patient is not None:
+            made[name] = pd.Series([""] * len(read), dtype=object)
+        elif told.column in read:
+            try:
+                made[name] = turned(read[told.column], told)
+            except BadInput as error:
+                problems.append(error)
+    if data.patient is not None and data.patient in read:
         made[PATIENT] = read[data.patient]
-    return pd.DataFrame(made)
+    frame = pd.DataFrame(made, index=read.index)
+    if problems:
+        raise WrongColumns(problems, frame)
+    return frame
 
 
 def dataset_of(
@@ -145,47 +159,61 @@ def in_form(read: Dataset, space: Space) -> Dataset:
     return replace(read, space=space, records=records, test=test)
 
 
-def _expect_all_mapped(schema: TableSchema, mapped: Mapping[str, Mapped]) -> None:
+def _wrongly_mapped(schema: TableSchema, mapped: Mapping[str, Mapped]) -> dict[str, BadInput]:
+    """What is wrong with the columns of a site.yaml, by their names there."""
     wanted = [column.name for column in schema.columns]
-    for name in mapped:
-        if name not in wanted:
-            raise BadInput(
-                f"the column {name!r} in site.yaml",
-                f"the federation's columns: {', '.join(wanted)}",
-                nearest(name, wanted),
-            )
+    wrong = {
+        name: BadInput(
+            f"the column {name!r} in site.yaml",
+            f"the federation's columns: {', '.join(wanted)}",
+            nearest(name, wanted),
+        )
+        for name in mapped
+        if name not in wanted
+    }
     for column in schema.columns:
-        told = mapped.get(column.name)
-        if told is None:
-            raise BadInput(
-                f"no column {column.name!r} in site.yaml",
-                "every column of the federation",
-                f"write {column.name}: {{column: NAME IN THE FILE}}",
-            )
-        if not isinstance(column, NumericColumn):
-            continue
-        if told.column is None and not column.may_be_missing:
-            raise BadInput(
-                f"column: null for {column.name}",
-                "a column of the file: the federation declares that it is never missing",
-            )
-        if told.unit and told.unit != column.unit and (told.factor, told.offset) == (1, 0):
-            raise BadInput(
-                f"{column.name} in {told.unit}",
-                f"{column.unit or 'no unit'}, as the federation has it",
-                f"say what to multiply by: {column.name}: {{column: {told.column}, unit: "
-                f"{told.unit}, factor: ...}}; factor: 1.0 with unit: {column.unit} if it is the "
-                "same unit under another name",
-            )
+        error = _objection(column, mapped.get(column.name))
+        if error is not None:
+            wrong[column.name] = error
+    return wrong
+
+
+def _objection(column: Column, told: Mapped | None) -> BadInput | None:
+    if told is None:
+        return BadInput(
+            f"no column {column.name!r} in site.yaml",
+            "every column of the federation",
+            f"write {column.name}: {{column: NAME IN THE FILE}}",
+        )
+    if not isinstance(column, NumericColumn):
+        return None
+    if told.column is None and not column.may_be_missing:
+        return BadInput(
+            f"column: null for {column.name}",
+            "a column of the file: the federation declares that it is never missing",
+        )
+    if told.unit and told.unit != column.unit and (told.factor, told.offset) == (1, 0):
+        return BadInput(
+            f"{column.name} in {told.unit}",
+            f"{column.unit or 'no unit'}, as the federation has it",
+            f"say what to multiply by: {column.name}: {{column: {told.column}, unit: "
+            f"{told.unit}, factor: ...}}; factor: 1.0 with unit: {column.unit} if it is the "
+            "same unit under another name",
+        )
+    return None
 
 
 def _as_in_file(
-    schema: TableSchema, data: DataFile, mapped: Mapping[str, Mapped], label: str
+    schema: TableSchema,
+    known: Sequence[Column],
+    data: DataFile,
+    mapped: Mapping[str, Mapped],
+    label: str,
 ) -> TableSchema:
     """The schema by which the file is read: the same, under the file's own names."""
     columns = tuple(
         replace(column, name=name)
-        for column in schema.columns
+        for column in known
         if (name := mapped[column.name].column) is not None
     )
     return replace(
@@ -198,46 +226,55 @@ def _as_in_file(
     )
 
 
-def _numbers(
-    cells: "pd.Series[Any]", column: NumericColumn, mapped: Mapped, spelt: NumberFormat
-) -> Any:
+def _turned(column: Column, spelt: NumberFormat) -> Turn:
+    if isinstance(column, NumericColumn):
+        return _numbers(column, spelt)
+    return _coded(column.name, column.categories, spelt)
+
+
+def _numbers(column: NumericColumn, spelt: NumberFormat) -> Turn:
     """Numbers in the federation's unit; what is none stays, and is named when it is encoded."""
-    if (mapped.factor, mapped.offset) == (1.0, 0.0):
-        return cells
 
-    def converted(value: object) -> object:
-        read = None if spelt.is_missing(value) else spelt.parse(value)
-        if read is None or (read == 0 and column.zero_is_missing):
-            return value
-        return read * mapped.factor + mapped.offset
+    def turned(cells: "pd.Series[Any]", told: Mapped) -> Any:
+        if (told.factor, told.offset) == (1.0, 0.0):
+            return cells
 
-    return cells.map(converted)
+        def converted(value: object) -> object:
+            read = None if spelt.is_missing(value) else spelt.parse(value)
+            if read is None or (read == 0 and column.zero_is_missing):
+                return value
+            return read * told.factor + told.offset
+
+        return cells.map(converted)
+
+    return turned
 
 
-def _coded(
-    cells: "pd.Series[Any]", name: str, mapped: Mapped, known: tuple[str, ...], spelt: NumberFormat
-) -> Any:
-    if mapped.codes is None:
-        return cells
-    for raw, meant in mapped.codes.items():
-        if meant not in known:
-            raise BadInput(
-                f"{raw}: {meant} among the codes of {name}",
-                f"one of {', '.join(known)}",
-                nearest(meant, known),
-            )
-    codes = mapped.codes
-    strange = sorted(
-        {
-            plain_text(value)
-            for value in cells.unique()
-            if plain_text(value) not in codes and not spelt.is_missing(value)
-        }
-    )
-    if strange:
-        raise BadInput(
-            f"{', '.join(map(repr, strange[:3]))} in the column {mapped.column!r} for {name}",
-            f"one of the codes {', '.join(map(repr, codes))}",
-            f"add it to the codes of {name}, or to missing_values of data",
+def _coded(name: str, known: tuple[str, ...], spelt: NumberFormat) -> Turn:
+    def turned(cells: "pd.Series[Any]", told: Mapped) -> Any:
+        codes = told.codes
+        if codes is None:
+            return cells
+        for raw, meant in codes.items():
+            if meant not in known:
+                raise BadInput(
+                    f"{raw}: {meant} among the codes of {name}",
+                    f"one of {', '.join(known)}",
+                    nearest(meant, known),
+                )
+        strange = sorted(
+            {
+                plain_text(value)
+                for value in cells.unique()
+                if plain_text(value) not in codes and not spelt.is_missing(value)
+            }
         )
-    return cells.map(lambda value: codes.get(plain_text(value), value))
+        if strange:
+            raise BadInput(
+                f"{', '.join(map(repr, strange[:3]))} in the column {told.column!r} for {name}",
+                f"one of the codes {', '.join(map(repr, codes))}",
+                f"add it to the codes of {name}, or to missing_values of data",
+            )
+        return cells.map(lambda value: codes.get(plain_text(value), value))
+
+    return turned

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedkd.data.columns import Cells, Column, NumberFormat, column_from_json
 from fedkd.data.labels import Label, label_from_json
-from fedkd.data.typed_by_hand import listed, mapping_of, nearest, read_yaml, spelling, text
+from fedkd.data.typed_by_hand import NAMED, listed, mapping_of, nearest, read_yaml, spelling, text
 from fedkd.knowledge import Array, BadInput, Space
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class TableSchema:
             raise BadInput(
                 f"no {role + ' ' if role else ''}column {name!r} in the table",
                 f"the schema's columns; the table has {_shortened(names)}",
-                nearest(name, names) or "name the column in the schema as the table names it",
+                nearest(name, names) or f"name the column as the table does, {NAMED}",
             )
         codes, distinct = pd.factorize(pd.Series(frame[name]))
         return Cells(list(distinct), np.asarray(codes, dtype=np.int64))

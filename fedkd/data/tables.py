@@ -4,6 +4,7 @@ import codecs
 import csv
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -12,7 +13,7 @@ import numpy as np
 from fedkd.data.columns import Cells
 from fedkd.data.records import Card, Dataset, Records, folder_name
 from fedkd.data.schema import TableSchema
-from fedkd.data.typed_by_hand import nearest, plain_text
+from fedkd.data.typed_by_hand import NAMED, SPELT, nearest, plain_text
 from fedkd.knowledge import Array, BadInput
 
 if TYPE_CHECKING:
@@ -24,23 +25,34 @@ UNKNOWN_SITE = "unknown"
 """The site of rows whose site is missing."""
 
 
+class WrongColumns(BadInput):
+    """A table with columns that cannot be taken: `each` of the reasons, and the `rest` of it."""
+
+    def __init__(self, each: Sequence[BadInput], rest: "pd.DataFrame") -> None:
+        self.each, self.rest = tuple(each), rest
+        found, expected, remedy = (
+            "; ".join(dict.fromkeys(part for part in parts if part))
+            for parts in zip(*((one.found, one.expected, one.remedy) for one in each), strict=True)
+        )
+        super().__init__(found, expected, remedy)
+
+
 def read_table(path: Path, schema: TableSchema) -> "pd.DataFrame":
     """The needed columns of the CSV[.gz] or Parquet file at `path`; a CSV's cells stay texts.
 
     `BadInput` for another encoding than the schema's, another separator, two columns of one name,
-    a row of another length, a missing column, an empty or damaged file.
+    a row of another length, an empty or damaged file; `WrongColumns` for missing ones.
     """
     if path.suffix.lower() in (".parquet", ".pq"):
         frame = _parquet(path)
-        _check_header([str(name) for name in frame.columns], path, schema)
-        return frame
+        return _expect_all([str(name) for name in frame.columns], path, schema, frame)
     try:
         return _csv(path, schema)
     except UnicodeError as error:
         raise BadInput(
             f"bytes in {path.name} that are not {schema.encoding} ({error})",
-            f"a file in the schema's encoding {schema.encoding}",
-            "write the file's own under encoding: in the schema, such as `encoding: latin-1` or "
+            f"a file in the encoding {schema.encoding}",
+            f"say the file's own encoding {SPELT}, such as `encoding: latin-1` or "
             "`encoding: windows-1252` for files saved by older spreadsheets",
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -88,7 +100,10 @@ def _csv(path: Path, schema: TableSchema) -> "pd.DataFrame":
         raise BadInput(
             f"{path.name}, which does not read as CSV ({error})", "a CSV file"
         ) from error
-    return pd.DataFrame(kept, columns=[header[place] for place in at], dtype=object)
+    frame = pd.DataFrame(
+        kept, columns=[header[place] for place in at], index=range(len(kept)), dtype=object
+    )
+    return _expect_all(header, path, schema, frame)
 
 
 def _opened(path: Path, schema: TableSchema) -> TextIO:
@@ -106,7 +121,8 @@ def _other_length(
     return BadInput(
         f"{len(row)} fields in line {line} of {path.name}",
         f"{len(header)} fields separated by {schema.separator!r}",
-        "is separator: in the schema the file's own, and are texts that hold it quoted?",
+        f"is that the file's own separator (else say it {SPELT}), and are texts that hold it "
+        "quoted?",
     )
 
 
@@ -118,20 +134,33 @@ def _check_header(header: list[str], path: Path, schema: TableSchema) -> None:
             "each name once",
             "rename one of them: which one is meant cannot be told",
         )
+    if len(header) == 1 and schema.separator not in header[0]:
+        other = next((mark for mark in ";\t|," if mark in header[0]), None)
+        if other is not None:
+            raise BadInput(
+                f"one column {header[0][:80]!r} in {path.name}",
+                f"several, separated by {schema.separator!r}",
+                f"say separator: {other!r} {SPELT}",
+            )
+
+
+def _expect_all(
+    header: list[str], path: Path, schema: TableSchema, frame: "pd.DataFrame"
+) -> "pd.DataFrame":
+    """`frame`, or `WrongColumns` that names all the needed columns that are not in `header`."""
+    absent = [name for name in schema.needed if name not in header]
+    if not absent:
+        return frame
     roles = {schema.label.column: "label ", schema.site: "site ", schema.patient: "patient "}
-    for name in schema.needed:
-        if name in header:
-            continue
-        remedy = nearest(name, header)
-        if len(header) == 1 and schema.separator not in header[0]:
-            other = next((mark for mark in ";\t|," if mark in header[0]), None)
-            remedy = f"say separator: {other!r} in the schema" if other else remedy
-        shown = ", ".join(header[:12]) + (", ..." if len(header) > 12 else "")
-        raise BadInput(
-            f"no {roles.get(name, '')}column {name!r} in {path.name}",
-            f"the schema's columns; the file has {shown}",
-            remedy or "name the column in the schema as the file names it",
-        )
+    named = [f"{roles.get(name, '')}column {name!r}" for name in absent]
+    shown = ", ".join(header[:12]) + (", ..." if len(header) > 12 else "")
+    near = [remedy for name in absent if (remedy := nearest(name, header))]
+    error = BadInput(
+        f"no {', no '.join(named)} in {path.name}",
+        f"the columns that are named; the file has {shown}",
+        "; ".join([*near, f"name each as the file does, {NAMED}"]),
+    )
+    raise WrongColumns([error], frame)
 
 
 def dataset_from_frame(frame: "pd.DataFrame", schema: TableSchema, card: Card) -> Dataset:

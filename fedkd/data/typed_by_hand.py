@@ -8,6 +8,11 @@ from typing import Any
 
 from fedkd.knowledge import BadInput
 
+SPELT = "in the schema, or at a hospital under data: in site.yaml"
+"""Where it is said how a file is written: a federation's schema is signed, and no hospital's."""
+NAMED = "in the schema, or at a hospital under columns: or label: in site.yaml"
+"""Where it is said what a file calls its columns and values."""
+
 
 def nearest(word: str, options: Iterable[str]) -> str:
     """`did you mean ...?` with the option closest to `word`; empty where none is close."""

@@ -117,9 +117,14 @@ def make_leaf(
 
 def holding(path: Path, now: datetime | None = None) -> Holding:
     """How long the certificate in `path` holds."""
-    until = read_certificate(path).not_valid_after_utc
+    return held(path.name, read_certificate(path), now)
+
+
+def held(name: str, certificate: x509.Certificate, now: datetime | None = None) -> Holding:
+    """How long a certificate holds that is called `name`."""
+    until = certificate.not_valid_after_utc
     left = until - (now or datetime.now(UTC))
-    return Holding(path.name, until, left / timedelta(days=1))
+    return Holding(name, until, left / timedelta(days=1))
 
 
 def expect_leaf(folder: Path, host: str, now: datetime | None = None) -> None:

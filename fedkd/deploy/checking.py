@@ -13,17 +13,26 @@ from typing import Any
 
 from fedkd.data import Dataset, TableSchema
 from fedkd.data.mapped import PATIENT
+from fedkd.data.tables import WrongColumns
 from fedkd.deploy.column_check import check_table
-from fedkd.deploy.founding import Part, dataset_of, federation_of, frame_of, settings_of
+from fedkd.deploy.founding import (
+    Part,
+    dataset_of,
+    federation_of,
+    frame_of,
+    settings_of,
+    split_of,
+    to_learn_from,
+)
 from fedkd.deploy.hospital import Hospital, hospital_at
 from fedkd.deploy.locked import SITE, in_words, keys_of_hospital, standing_of_keys
-from fedkd.deploy.policy import Policy
+from fedkd.deploy.policy import COUNTS, EXACT, Policy
 from fedkd.deploy.retention import check_retention
 from fedkd.deploy.site_file import SiteFile
 from fedkd.deploy.verdicts import Verdict, not_tried, passed, problem
 from fedkd.federation.papers import NotSigned, expect_paper
 from fedkd.federation.paying import ledger_of, opening
-from fedkd.federation.site import Build, SiteFolder, SiteSettings, facts_of
+from fedkd.federation.site import SEED, Build, SiteFolder, SiteSettings, facts_of
 from fedkd.federation.trying import sizes_of_messages, try_step
 from fedkd.knowledge import BadInput
 from fedkd.privacy import Ledger, Mechanism, PublicFacts, TrainingPlan
@@ -39,12 +48,14 @@ COST = ("model", "step", "cost", "leaves")
 class _Planned:
     """The verdict on the price, and the plan that a step can be tried with: None for an open one.
 
-    `of_site` says that the plan is about the training records of the founded site.
+    `of_site` says that the plan is about the training records of the founded site, `bounded` that
+    the budget bounds what answers tell, or would once it is signed.
     """
 
     verdict: Verdict
     plan: TrainingPlan | None
     of_site: bool = False
+    bounded: bool = True
 
 
 def check_hospital(folder: Path, part: Part, build: Build) -> Iterator[Verdict]:
@@ -85,7 +96,7 @@ def check_hospital(folder: Path, part: Part, build: Build) -> Iterator[Verdict]:
         for check in COST:
             yield not_tried(check, "the records cannot be read yet")
         return
-    yield from _records(dataset, site_file.policy, federation.schema is not None)
+    yield from _records(hospital, site_file, dataset, federation.schema is not None)
     yield from _would_do(hospital, site_file, dataset, part, build)
 
 
@@ -112,6 +123,10 @@ def _sealed(hospital: Hospital) -> Verdict:
 def _table(hospital: Hospital, site_file: SiteFile, schema: TableSchema) -> Iterator[Verdict]:
     try:
         frame = frame_of(hospital, site_file)
+    except WrongColumns as error:
+        frame = error.rest
+        for each in error.each:
+            yield _wrong("columns", each)
     except (BadInput, OSError) as error:
         yield _wrong("table", error)
         return
@@ -130,17 +145,21 @@ def _as_mapped(schema: TableSchema, site_file: SiteFile) -> TableSchema:
     return mapped
 
 
-def _records(dataset: Dataset, policy: Policy, is_table: bool) -> Iterator[Verdict]:
+def _records(
+    hospital: Hospital, site_file: SiteFile, dataset: Dataset, is_table: bool
+) -> Iterator[Verdict]:
     """What a model would see; notes of a table's columns were said by its own check."""
     facts = facts_of(dataset.records, len(dataset.space.classes))
+    learnt = _to_learn_from(hospital, site_file, dataset)
+    least = site_file.policy.smallest_training_set
     who = "patients" if facts.named else "records, each counted as a patient"
-    said = f"{len(dataset.records)} encoded, {facts.patients} {who}"
-    if facts.patients < policy.smallest_training_set:
+    said = f"{len(dataset.records)} encoded, {facts.patients} {who}; {learnt} to learn from"
+    if learnt < least:
         yield problem(
             "records",
-            f"{said}; the policy wants {policy.smallest_training_set}",
-            "more patients, or another smallest_training_set in site.yaml: few patients are "
-            "easily told apart in what a model says",
+            f"{said}, where the policy wants {least}",
+            "more patients, a smaller validation, or another smallest_training_set in site.yaml: "
+            "few patients are easily told apart in what a model says",
         )
     else:
         yield passed("records", said)
@@ -151,6 +170,19 @@ def _records(dataset: Dataset, policy: Policy, is_table: bool) -> Iterator[Verdi
         yield passed("label", ", ".join(f"{name} {count}" for name, count in names))
         for note in dataset.notes:
             yield passed("rows", note)
+
+
+def _to_learn_from(hospital: Hospital, site_file: SiteFile, dataset: Dataset) -> int:
+    """How many patients a model would learn from.
+
+    Nothing is drawn and kept here: before the founding the cut is another one, and where patients
+    have several rows each it may be of a patient more or less.
+    """
+    path = hospital.site / SEED
+    seed = site_file.seed if site_file.seed is not None else 0
+    if site_file.seed is None and path.exists():
+        seed = int(path.read_text())
+    return to_learn_from(hospital, split_of(hospital, site_file, dataset, seed)[0])
 
 
 def _would_do(
@@ -180,6 +212,7 @@ def _would_do(
         )
     yield planned.verdict
     yield from _leaves(settings, site_file.policy, build)
+    yield passed("leaves", _figures(site_file.policy, bounded=planned.bounded))
 
 
 def _price(
@@ -205,7 +238,7 @@ def _price(
     if mechanism.plan is None or ledger.epsilon is None:
         signed = "by the officer's word" if paper is not None else ""
         said = f"NOT PRIVATE {signed}: answers leave as the model gives them, nothing is bounded"
-        return _Planned(passed("cost", said), None, of_site=True)
+        return _Planned(passed("cost", said), None, of_site=True, bounded=False)
     try:
         said, plan = _in_words(settings, mechanism, facts, ledger)
     except BadInput as error:
@@ -218,7 +251,8 @@ def _unsigned(
 ) -> _Planned:
     """No paper: what a usual one would pay, so that its officer can see it before signing."""
     if mechanism.plan is None:
-        return _Planned(problem("cost", f"{found}; mechanism none is NOT PRIVATE", how), None)
+        verdict = problem("cost", f"{found}; mechanism none is NOT PRIVATE", how)
+        return _Planned(verdict, None, bounded=False)
     opened = opening(settings, mechanism, facts, (EXAMPLE_EPSILON, None))
     said, plan = _in_words(settings, mechanism, facts, Ledger.opened(opened))
     return _Planned(
@@ -272,12 +306,19 @@ def _leaves(settings: SiteSettings, policy: Policy, build: Build) -> Iterator[Ve
         f"closed list ({sizes['refusal']}), heads of logs with signatures; no record, weight, "
         "text of an error or path",
     )
-    asked = ", ".join(policy.figures)
-    yield passed(
-        "leaves",
-        f"figures that may be asked for, noised and charged: {asked}"
-        if asked
-        else "no figure of this hospital's own records may be asked for (policy: figures)",
+
+
+def _figures(policy: Policy, *, bounded: bool) -> str:
+    """Which figures may be asked for, and how they would leave under the budget there is."""
+    if COUNTS not in policy.figures:
+        return "no figure of this hospital's own records may be asked for (policy: figures)"
+    if bounded:
+        return f"figures that may be asked for, noised and charged: {COUNTS}"
+    if EXACT in policy.figures:
+        return "NOT PRIVATE: counts that are asked for leave as they are, without noise, and free"
+    return (
+        f"no figure may be asked for: nothing bounds what it tells, and {COUNTS} would leave "
+        f"without noise (policy: figures: [{COUNTS}, {EXACT}] would let them)"
     )
 
 

@@ -24,14 +24,11 @@ Counts: TypeAlias = Sequence[tuple[object, int]]
 
 
 def check_table(frame: Frame, schema: TableSchema) -> Iterator[Verdict]:
-    """Verdicts on columns, their values, the label's classes and the patients of raw rows."""
+    """Verdicts on columns, their values, the label's classes and the patients of raw rows.
+
+    About columns that are not in `frame` it says nothing: whoever read the table has.
+    """
     absent = [name for name in schema.needed if name not in frame]
-    if absent:
-        yield problem(
-            "columns",
-            f"{len(absent)} of {len(schema.needed)} are not there: {', '.join(absent)}",
-            "name your own for them under columns: in site.yaml",
-        )
     wrong: list[Verdict] = []
     notes: list[Verdict] = []
     here = [column for column in schema.columns if column.name not in absent]

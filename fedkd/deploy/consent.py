@@ -21,7 +21,7 @@ from fedkd.deploy.decisions import Decision, decide, decided
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal, read_any
 from fedkd.deploy.flooding import Daily
 from fedkd.deploy.hospital import Hospital, append_private, private_folder, write_private
-from fedkd.deploy.policy import Guard, Policy
+from fedkd.deploy.policy import Guard, NoPolicy, Policy, counts_are_exact
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.evaluating import has_model
 from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
@@ -159,6 +159,7 @@ def objection_to(
         own = {"vkey": log.verifier().text()}
         own_keys = [key.verifier().text() for key in log.witness_keys]
         known = roster_in(log, proposal.run)
+        exact = counts_are_exact(log, settings)
     named = proposal.parties.get(settings.name)
     if named is None or named["vkey"] != own["vkey"] or named["witnesses"] != own_keys:
         return "parties: the proposal does not name this site's keys"
@@ -171,10 +172,9 @@ def objection_to(
         return f"expired at {proposal.expires}"
     policy = Policy.read(hospital.site_yaml)
     if isinstance(proposal, EvaluationProposal):
-        return policy.objection_to_figures(proposal, settings)
+        return policy.objection_to_figures(proposal, settings, exact=exact)
     mechanism: Mechanism = build(settings.mechanism)
-    patients = site.facts(len(settings.space.classes)).patients
-    return policy.objection(proposal, settings, mechanism, patients)
+    return policy.objection(proposal, settings, mechanism, site.patients_to_learn_from())
 
 
 def lacks_model(hospital: Hospital, proposal: AnyProposal) -> bool:
@@ -223,42 +223,68 @@ class Desk:
             return encode(Refusal(UNKNOWN, UNKNOWN, 0, Reason.FAILED))
 
     def _handled(self, letter: bytes) -> bytes:
-        message = _message(letter)
-        if isinstance(message, Proposal) and not self.hospital.is_paused:
-            try:
-                return self._considered(message)
-            except OtherFormat as error:
-                return self._by_nobody(letter, Reason.VERSION, str(error))
-            except BadInput as error:
-                return self._by_nobody(letter, Reason.NOT_ACCEPTED, str(error))
-        agreed = None if message is None else self._agreed(message)
-        if message is not None and (self.hospital.is_paused or agreed is None):
-            reason = Reason.PAUSED if self.hospital.is_paused else Reason.NOT_APPROVED
-            return self._by_nobody(letter, reason, f"run {message.run}")
-        if agreed is None:  # what cannot be read: the participant says so, in its own words
+        message, silence = _message(letter), self.hospital.silence
+        if message is None:  # what cannot be read: the participant says so, in its own words
             return self._by_nobody(letter, Reason.MALFORMED, "a letter that cannot be read")
+        if silence is not None:
+            return self._by_nobody(letter, Reason.PAUSED, silence)
+        if isinstance(message, Proposal):
+            return self._proposed(letter, message)
+        agreed = self._agreed(message)
+        if agreed is None:
+            return self._by_nobody(letter, Reason.NOT_APPROVED, f"run {message.run}")
         return self._answer(letter, *agreed)
+
+    def _proposed(self, letter: bytes, message: Proposal) -> bytes:
+        try:
+            return self._considered(message)
+        except OtherFormat as error:
+            return self._by_nobody(letter, Reason.VERSION, str(error))
+        except NoPolicy as error:
+            return self._by_nobody(letter, Reason.NOT_CONFIGURED, str(error))
+        except BadInput as error:
+            return self._by_nobody(letter, Reason.NOT_ACCEPTED, str(error))
 
     def _answer(self, letter: bytes, site: SiteFolder, proposal: AnyProposal) -> bytes:
         settings, seed = site.settings(), None
         if isinstance(proposal, RunProposal):
             settings, seed = agreed_settings(settings, proposal, self._build(settings.mechanism))
-        policy = Policy.read(self.hospital.site_yaml)
-        guard = Guard(policy, proposal, site, settings, self._build)
 
         def expect(message: Message, log: Log) -> None:
+            self._expect_not_paused()
+            policy = self._policy()
+            guard = Guard(policy, proposal, site, settings, self._build)
             now = datetime.fromtimestamp(self._clock(), UTC)
             if isinstance(message, Question):
                 policy.expect_open(now)
                 guard.expect(message, log, now)
             elif isinstance(message, Evaluation):
                 policy.expect_open(now)
-                guard.expect_evaluation(message)
+                guard.expect_evaluation(message, log)
 
         participant = Participant(
-            site, self._build, self._clock, settings=settings, seed=seed, expect=expect
+            site,
+            self._build,
+            self._clock,
+            settings=settings,
+            seed=seed,
+            expect=expect,
+            expect_still=self._expect_not_paused,
         )
         return participant.answer(letter)
+
+    def _expect_not_paused(self) -> None:
+        """Looked at in the turn, too: whoever paused meanwhile was told that nothing leaves."""
+        silence = self.hospital.silence
+        if silence is not None:
+            raise Refused(Reason.PAUSED, silence)
+
+    def _policy(self) -> Policy:
+        """What site.yaml allows now: read in the turn, so that what is wrong with it is logged."""
+        try:
+            return Policy.read(self.hospital.site_yaml)
+        except NoPolicy as error:
+            raise Refused(Reason.NOT_CONFIGURED, str(error)) from None
 
     def _agreed(self, message: Message) -> tuple[SiteFolder, AnyProposal] | None:
         """The site that what a message belongs to was agreed on for, and the paper; None if none.

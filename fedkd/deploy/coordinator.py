@@ -91,7 +91,8 @@ def admit(
 ) -> Admitted | None:
     """Takes a site's enrolment in; None where `confirmed`, who is shown it, says no.
 
-    A running SuperLink knows its key from now on, another one from its next start.
+    A running SuperLink knows its key from now on, another one from its next start. `CannotTell`
+    where it runs and was not told: nobody is admitted then.
     """
     enrolment = Enrolment.parse(content)
     federation = server.federation()[0].name
@@ -102,7 +103,7 @@ def admit(
         roster = roster_of(server)
         roster.expect_enrols(enrolment, federation)
         node_id = None
-        if is_up(server):
+        if is_running(server):
             node_id = _registered(server, roster, enrolment.site, enrolment.node_key)
         write_bytes(server.folder / "enrolments" / f"{enrolment.site}.json", content)
         write_roster(server.folder / "roster.json", roster.with_enrolled(enrolment, node_id))
@@ -113,15 +114,19 @@ def revoke(server: ServerFolder, site: str, reason: str = "") -> bool:
     """Takes a site out, for good under these keys; whether a running SuperLink was told.
 
     It is off the roster first, and so is not registered again even if something fails after that.
+    `CannotTell` where the SuperLink runs and was not told; to revoke it again finishes that.
     """
     with changing(server.folder):
-        member = roster_of(server).expect(site)
-        roster = roster_of(server).revoked(site, reason)
+        before = roster_of(server)
+        member = before.expect(site)
+        unfinished = member.state == REVOKED and member.node_id is not None
+        roster = before if unfinished else before.revoked(site, reason)
         write_roster(server.folder / "roster.json", roster)
         (server.folder / "invitations" / f"{site}.json").unlink(missing_ok=True)
-        if member.node_id is None or not is_up(server):
+        if member.node_id is None or not is_running(server):
             return False
-        superlink.unregister(server, member.node_id)
+        if not unfinished or member.node_id in _node_ids(server):
+            superlink.unregister(server, member.node_id)
         write_roster(
             server.folder / "roster.json",
             roster.with_member(replace(roster.expect(site), node_id=None)),
@@ -137,7 +142,7 @@ def reconcile(server: ServerFolder) -> list[str]:
     said = []
     with changing(server.folder):
         roster = roster_of(server)
-        there = {int(node["node-id"]) for node in superlink.nodes(server)}
+        there = _node_ids(server)
         wanted = {member.node_id for member in roster.admitted()}
         for node_id in sorted(there - wanted):
             superlink.unregister(server, node_id)
@@ -190,9 +195,18 @@ def key_fingerprint(server: ServerFolder) -> str:
     return fingerprint(server.vkey())
 
 
-def is_up(server: ServerFolder) -> bool:
-    """Whether the SuperLink answers."""
+def is_running(server: ServerFolder) -> bool:
+    """Whether a SuperLink is there to be told, though it may be too busy to answer just now."""
+    from fedkd.deploy.running import SUPERLINK, pid_of  # it needs this module itself
+
+    if pid_of(server, SUPERLINK) is not None:
+        return True
     return superlink.is_healthy(server, server.settings())
+
+
+def _node_ids(server: ServerFolder) -> set[int]:
+    """The numbers under which the SuperLink knows keys."""
+    return {int(node["node-id"]) for node in superlink.nodes(server)}
 
 
 def _registered(server: ServerFolder, roster: Roster, site: str, node_key: str) -> int:

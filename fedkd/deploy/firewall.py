@@ -9,8 +9,16 @@ from cryptography.hazmat.primitives import hashes
 from fedkd.deploy.hospital_proxy import Proxy
 from fedkd.deploy.network_check import Target, Way
 from fedkd.deploy.verdicts import SPELT
+from fedkd.federation.flower.node import HEARTBEAT_SECONDS, POLL_SECONDS
 
 WIDTH = 88
+REQUEST_KB = 1.0
+"""Of a request that finds nothing, both ways: 860 and 150 bytes, as nginx counts them."""
+IDLE = (
+    f"a request every {POLL_SECONDS:g} seconds and a sign of life every {HEARTBEAT_SECONDS:g}, "
+    f"about {REQUEST_KB:g} kB each: {REQUEST_KB / POLL_SECONDS:g} kB a second"
+)
+"""What goes over the line while there is nothing to do."""
 
 
 def ticket(  # what the people who read it need, and no secret: no token, no password
@@ -28,9 +36,12 @@ def ticket(  # what the people who read it need, and no secret: no token, no pas
             proxy.shown if proxy else "none known; an HTTP proxy that allows CONNECT will do",
         ),
         ("inspection", f"none: please exempt {target.host} (see below)"),
-        ("how often", "a short request every 3 seconds while the service runs, some hundred bytes"),
+        ("how often", f"{IDLE}, while the service runs"),
         ("how much", "a few kB to some MB in a round of a training run; it may take minutes"),
-        ("idle", "connections are opened anew when they are cut: no long timeout is needed"),
+        (
+            "idle",
+            "one connection is kept, and opened anew when it is cut: no long timeout is needed",
+        ),
     ]
     reasons = (
         f"The site {site} takes part in the federation {federation}. Its machine asks the "

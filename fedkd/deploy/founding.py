@@ -11,10 +11,19 @@ from fedkd.deploy.federation_file import FederationFile
 from fedkd.deploy.hospital import Hospital, write_private
 from fedkd.deploy.invitations import FEDERATION
 from fedkd.deploy.site_file import SiteFile
+from fedkd.federation.excluded import read_excluded, without
 from fedkd.federation.participant import generator_of
 from fedkd.federation.paying import opening
 from fedkd.federation.randomness import stream
-from fedkd.federation.site import Accepts, Build, SiteFolder, SiteSettings, facts_of, found_site
+from fedkd.federation.site import (
+    Accepts,
+    Build,
+    SiteFolder,
+    SiteSettings,
+    facts_of,
+    found_site,
+    patients_in,
+)
 from fedkd.knowledge import BadInput, Space, digest_of_bytes
 
 Part = Callable[[str, str, Mapping[str, Any]], dict[str, Any]]
@@ -132,16 +141,28 @@ def found(hospital: Hospital, site_file: SiteFile, part: Part, build: Build) -> 
     """
     dataset = dataset_of(hospital, site_file)
     settings = settings_of(hospital, site_file, part)
-    rows = _expect_enough(dataset, site_file)
     site = SiteFolder(hospital.site)
     seed = site.seed(settings) if site_file.seed is None else site_file.seed
-    split = stream(seed, settings.name, 0, "validation")
-    train, held = validation(dataset.records, site_file.validation, split)
+    train, held = split_of(hospital, site_file, dataset, seed)
+    _expect_enough(hospital, site_file, train)
     _found_rehearsal(hospital, site_file, part, build)
     found_site(hospital.site, settings, train, held, None, dataset.patients)
     _expect_private(hospital)
     write_private(hospital.run / _MARK, (_founded_from(hospital) + "\n").encode())
-    return Founded(len(train), len(held), rows, dataset.notes)
+    return Founded(len(train), len(held), patients_in(dataset.records), dataset.notes)
+
+
+def split_of(
+    hospital: Hospital, site_file: SiteFile, dataset: Dataset, seed: int
+) -> tuple[Records, Records]:
+    """Records for training and validation, everybody's."""
+    split = stream(seed, hospital.name, 0, "validation")
+    return validation(dataset.records, site_file.validation, split)
+
+
+def to_learn_from(hospital: Hospital, train: Records) -> int:
+    """How many patients of `train` a model would learn from: without those who were taken out."""
+    return patients_in(without(train, read_excluded(hospital.site)))
 
 
 def is_founded(hospital: Hospital) -> bool:
@@ -198,13 +219,12 @@ def _expect_private(hospital: Hospital) -> None:
             (folder / name).chmod(0o600)
 
 
-def _expect_enough(dataset: Dataset, site_file: SiteFile) -> int:
-    patients = facts_of(dataset.records, 2).patients
-    least = site_file.policy.smallest_training_set
+def _expect_enough(hospital: Hospital, site_file: SiteFile, train: Records) -> None:
+    patients, least = to_learn_from(hospital, train), site_file.policy.smallest_training_set
     if patients < least:
         raise BadInput(
-            f"{patients} patients in {site_file.data.path.name}",
+            f"{patients} patients to learn from in {site_file.data.path.name}",
             f"at least {least}, as smallest_training_set of the policy says",
-            "few patients are easily told apart in what a model says",
+            "who judges the model (validation) or was taken out is not among them; few patients "
+            "are easily told apart in what a model says",
         )
-    return patients

@@ -112,6 +112,13 @@ class Hospital:
         return self.paused.exists()
 
     @property
+    def silence(self) -> str | None:
+        """Why nothing is answered at present: by whom it was paused, or that it left; else None."""
+        if self.left.exists():
+            return "this hospital left the federation"
+        return "fedkd site pause" if self.is_paused else None
+
+    @property
     def name(self) -> str:
         """The site's name in the federation."""
         return str(self.invited()["site"])
@@ -239,15 +246,16 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content`, mode 0600, on disk when this returns."""
+def write_private(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+    """Replaces `path` by `content`, of this `mode`, on disk when this returns."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE_FILE)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        os.fchmod(handle, mode)
+        os.fsync(handle)
     fresh.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:

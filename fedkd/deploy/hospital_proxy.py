@@ -57,6 +57,14 @@ def proxy_for(host: str) -> Proxy | None:
         port = parts.port or 80
     except ValueError:
         port = 0
+    if parts.scheme == "https" and parts.hostname:
+        raise BadInput(
+            f"a proxy https://{parts.hostname} in HTTPS_PROXY, to be spoken to over TLS",
+            "http://HOST:PORT",
+            "that is not supported: what is sent has TLS of its own inside the proxy's tunnel. Set "
+            "HTTPS_PROXY=http://HOST:PORT, and ask the network's people for a port of their proxy "
+            "that takes CONNECT without TLS",
+        )
     if parts.scheme != "http" or not parts.hostname or not port:
         raise BadInput(
             f"a proxy {parts.scheme}://{parts.hostname or ''} in HTTPS_PROXY",
@@ -85,16 +93,19 @@ def connect_through(line: socket.socket, proxy: Proxy, host: str, port: int) -> 
         answer.close()
     if 200 <= answer.status < 300:
         return
-    raise ProxyRefused(f"CONNECT {place} is answered by {answer.status}", _asked(answer, place))
+    raise ProxyRefused(
+        f"CONNECT {place} is answered by {answer.status}", remedy(answer.status, place)
+    )
 
 
-def _asked(answer: HTTPResponse, place: str) -> str:
-    if answer.status == 407:
+def remedy(status: int, place: str) -> str:
+    """Whom to ask for what, where a proxy answers CONNECT to `place` by `status`."""
+    if status == 407:
         return (
             "it wants a name and password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT (Basic), or "
             f"ask the network's people to let this machine through to {place} without"
         )
-    if answer.status in (502, 503, 504):
+    if status in (502, 503, 504):
         return (
             f"the proxy does not reach {place}: ask the network's people to allow it, and the "
             "coordinator whether its server runs"

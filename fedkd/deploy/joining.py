@@ -1,6 +1,7 @@
 """Takes an invitation in at a hospital: makes its keys there, and the paper that goes back."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fedkd.audit.locking import expect_opened, read_secret, write_secret
 from fedkd.audit.officer import fingerprint, verifier_of
 from fedkd.deploy.hospital import Hospital, private_folder, write_private
 from fedkd.deploy.invitations import MOST_BYTES, Enrolment, Invitation
+from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 
 
@@ -40,7 +42,9 @@ def join(paper: Path, folder: Path) -> Joined:
     hospital = Hospital(folder.expanduser().resolve())
     before = _before(hospital, invitation)
     expect_opened(hospital.folder)  # before anything changes: keys are made and used below
-    for each in (hospital.folder, hospital.keys, hospital.proposals, hospital.run):
+    # letterbox/ and run/ as well: units and containers name them before anything was started.
+    inside = (hospital.keys, hospital.proposals, hospital.run, hospital.letterbox)
+    for each in (hospital.folder, *inside):
         private_folder(each)
     if before is not None and before.token != invitation.token:
         hospital.node_key.unlink(missing_ok=True)
@@ -144,9 +148,14 @@ def leave(hospital: Hospital, when: str) -> None:
     write_private(hospital.left, f"{when}\n".encode())
 
 
-def pause(hospital: Hospital, when: str) -> None:
-    """Nothing is answered from the next message on, also after a restart, until `resume`."""
+def pause(hospital: Hospital, when: str, waits: Callable[[], None] = lambda: None) -> None:
+    """Nothing is charged or answered once this returns, also after a restart, until `resume`.
+
+    A turn that is taken meanwhile is waited for, which `waits` is told of.
+    """
     write_private(hospital.paused, f"{when}\n".encode())
+    for folder in (hospital.site, hospital.rehearsal):
+        SiteFolder(folder).wait_for_turn(waits)
 
 
 def resume(hospital: Hospital) -> bool:

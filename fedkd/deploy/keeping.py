@@ -8,18 +8,19 @@ Founding a site loads torch and what reads records; whoever stays for months nee
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
 
-from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.hospital import PRIVATE_FILE, Hospital
 from fedkd.deploy.lines import TEXT, teller
 from fedkd.deploy.memory import Place, laid_out
 from fedkd.deploy.preparing import HOME, Whose
 from fedkd.deploy.starting import HALVES, LETTERBOX, programs
-from fedkd.deploy.supervising import Supervisor, behind_a_pipe, read_key
+from fedkd.deploy.supervising import Program, Supervisor, behind_a_pipe, read_key
+from fedkd.federation.durable import READ_BY_GROUP
 from fedkd.knowledge.bad_input import BadInput
 
 KEY_BYTES: Final = 32
@@ -47,6 +48,15 @@ class Secret:
 def where(hospital: Hospital, halves: Sequence[str]) -> Path:
     """The folder whose lock says that these halves run."""
     return hospital.letterbox / HOME if tuple(halves) == (LETTERBOX,) else hospital.run
+
+
+def keeper(
+    hospital: Hospital, halves: Sequence[str], run: Sequence[Program], tell: Callable[[str], None]
+) -> Supervisor:
+    """Who keeps these programs; how a letterbox by itself stands may be read by the other user."""
+    alone = tuple(halves) == (LETTERBOX,)
+    mode = READ_BY_GROUP if alone else PRIVATE_FILE
+    return Supervisor(where(hospital, halves), run, tell, mode)
 
 
 def command(
@@ -110,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             metrics=told["metrics"],
             key=None if secret is None else secret.key,
         )
-        kept = Supervisor(where(hospital, halves), run, teller(told["log_format"], "site"))
+        kept = keeper(hospital, halves, run, teller(told["log_format"], "site"))
         return kept.run(None if secret is None else secret.laid_out(*told["who"]))
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)

@@ -24,7 +24,7 @@ from fedkd.deploy.bundles import allowed
 from fedkd.deploy.knock import KNOCK, MOST_KNOCK_BYTES, SETTINGS
 from fedkd.deploy.lines import utc
 from fedkd.deploy.socket import MOST_LETTER_BYTES, Away, Frame, Kind, Told, listening, request
-from fedkd.federation.durable import write_bytes
+from fedkd.federation.durable import READ_BY_GROUP, write_bytes
 from fedkd.knowledge import digest_of_bytes
 from fedkd.wire import (
     UNKNOWN,
@@ -74,6 +74,8 @@ class Letterbox:
             reply = self._reply(letter, allowed)
             self._keep(reply)
         except Exception as error:  # a full disk, above all: what was not kept does not leave
+            # This refusal alone is not kept: there may be no room, and it is the same for whatever
+            # came, so that it tells nothing but that this failed. refusals.log says when.
             self._note(f"failed: {type(error).__name__}")
             return self._refusal(Reason.FAILED, UNKNOWN, 0)
         return reply
@@ -124,7 +126,7 @@ class Letterbox:
     def _keep(self, reply: bytes) -> None:
         path = self.folder / "outbox" / f"{digest_of_bytes(reply).removeprefix('sha256:')}.bin"
         if not path.exists():
-            write_bytes(path, reply)
+            write_bytes(path, reply, READ_BY_GROUP)
 
     def _note(self, what: str) -> None:
         note(self.folder, what)

@@ -71,6 +71,11 @@ def expect_port(port: int) -> int:
     return port
 
 
+def expect_free(port: int) -> None:
+    """`BadInput` where figures could not be served on `port`."""
+    server(port, lambda: ()).server_close()
+
+
 def serve(port: int, collect: Callable[[], Iterable[Metric]]) -> int:
     """Serves what `collect` says until SIGTERM or SIGINT; the exit code."""
     with server(port, collect) as serving:

@@ -18,6 +18,7 @@ from cryptography import x509
 
 from fedkd.deploy.hospital_proxy import Proxy, ProxyRefused, connect_through
 from fedkd.deploy.verdicts import Verdict, not_tried, passed, problem
+from fedkd.knowledge import BadInput
 
 SECONDS = 10.0
 """How long each step waits: a firewall that drops packets answers never."""
@@ -83,6 +84,12 @@ def check_network(target: Target, proxy: Proxy | None, seconds: float = SECONDS)
                 return Way((*verdicts, *rest), ours, source)
         verdicts.extend(_secure(line, target, proxy, seconds))
     return Way(tuple(verdicts), ours, source)
+
+
+def without_way(error: BadInput) -> Way:
+    """What is said where the environment names a proxy that cannot be used: nothing is tried."""
+    wrong = problem("proxy", f"found {error.found}, expected {error.expected}", error.remedy)
+    return Way((wrong, *_rest(STEPS[0], "the proxy cannot be used")))
 
 
 STEPS = ("name", "port", "direction", "certificate", "clock")

@@ -1,6 +1,10 @@
-"""Says in words why Flower's node and the coordinator's TLS did not come together."""
+"""Says in words why Flower's node and the coordinator did not come together."""
 
+import re
 from typing import Final
+
+from fedkd.deploy.hospital_proxy import remedy
+from fedkd.federation.flower.node import ENDS, PROXY, REFUSED
 
 _CHECK: Final = "fedkd site check --network HOSPITAL/invitation.json tells more"
 _TLS: Final = {
@@ -30,6 +34,9 @@ _TLS: Final = {
     ),
 }
 """What OpenSSL says, in lower case, the special before the general; and what it means here."""
+_LATER: Final = (ENDS, REFUSED, "SuperNode ID:", "Connection successful", "Starting Flower Super",
+                 "Exit Code:")  # fmt: skip
+"""What a node's log says once something else than its proxy decides how it stands."""
 
 
 def untrusted(tail: str) -> str | None:
@@ -37,3 +44,20 @@ def untrusted(tail: str) -> str | None:
     said = tail.lower()
     found = next((words for mark, words in _TLS.items() if mark in said), None)
     return None if found is None else f"{found} ({_CHECK})"
+
+
+def without_tunnel(tail: str, place: str) -> str:
+    """What the hospital's own proxy answers to a node that asks for `place`, and what to do.
+
+    By the end of the node's log; "" where that is not what it waits for.
+    """
+    _, mark, after = tail.rpartition(PROXY)
+    if not mark or any(later in after for later in _LATER):
+        return ""
+    said = re.match(r"\d{3}\b", after)
+    status = int(said.group()) if said else 0
+    found = f"answers CONNECT by {status}" if status else "does not answer CONNECT as one does"
+    return (
+        f"the hospital's proxy {found}: {remedy(status, place)}. It is tried again by itself "
+        f"({_CHECK})"
+    )

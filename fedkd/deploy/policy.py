@@ -1,21 +1,26 @@
 """Says what a hospital lets happen at all: its own word, which nobody outside can override."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fedkd.audit import Log
+from fedkd.data.bundled import strangers
 from fedkd.data.typed_by_hand import listed, mapping_of, read_yaml, text, truth
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal
 from fedkd.deploy.proposals import RunProposal
+from fedkd.federation.excluding import keep_out
 from fedkd.federation.participant import Refused, generator_of
+from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
 from fedkd.knowledge import (
     Array,
     BadInput,
     NotInSpace,
+    Public,
     QuerySet,
     Synthetic,
     WrongDigest,
@@ -26,7 +31,13 @@ from fedkd.wire import Evaluation, Question, Reason
 
 COUNTS: Final = "counts"
 """The one kind of figure that may be asked for: noised counts of a confusion matrix."""
+EXACT: Final = "exact_counts"
+"""Beside `COUNTS`: also where the budget bounds nothing, so that they leave without noise."""
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+
+
+class NoPolicy(BadInput):
+    """What a hospital lets happen cannot be read: nothing does, until somebody mended the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +45,10 @@ class Policy:
     """The section `policy` of a hospital's site.yaml; what is left out has these values.
 
     A query set is allowed if its `digest` is listed, or its public `source`, or its `generator`,
-    from which the site draws it again itself. `most_repeats` bounds how often one query may stand
-    in one set. `hours` are local time. `figures` are those that may be reported: `counts`. Of a
+    from which the site draws it again itself. A `source` is a name that the coordinator gives: its
+    rows are looked up where this installation carries that set, and nowhere else. `most_repeats`
+    bounds how often one query may stand in one set. `hours` and days are local time. `figures` are
+    those that may be reported: `counts`, and `exact_counts` where no budget bounds them. Of a
     private run at least `fewest_cosigners` others must say how far this site's log goes.
     """
 
@@ -57,8 +70,10 @@ class Policy:
         if self.hours is not None and not _HOURS.fullmatch(self.hours):
             raise BadInput(f"hours: {self.hours!r} in policy", '"08:00-18:00", or null')
         for figure in self.figures:
-            if figure != COUNTS:
+            if figure not in (COUNTS, EXACT):
                 raise BadInput(f"{figure!r} among figures in policy", f"{COUNTS}, or none at all")
+        if EXACT in self.figures and COUNTS not in self.figures:
+            raise BadInput(f"{EXACT} alone among figures in policy", f"[{COUNTS}, {EXACT}]")
 
     @staticmethod
     def from_json(told: object) -> "Policy":
@@ -92,52 +107,77 @@ class Policy:
 
     @staticmethod
     def read(path: Path) -> "Policy":
-        """The policy in the site.yaml at `path`."""
-        return Policy.from_json(read_yaml(path).get("policy"))
+        """The policy in the site.yaml at `path`; `NoPolicy` where it cannot be read."""
+        from fedkd.deploy.site_file import KEYS  # that file reads a policy, too
+
+        try:
+            # A misspelt `policy` would otherwise be a file without one, and every default allowed.
+            return Policy.from_json(mapping_of(read_yaml(path), path.name, KEYS).get("policy"))
+        except OSError as error:
+            raise NoPolicy(f"no {path} ({error.strerror})", "the hospital's own file") from None
+        except BadInput as error:
+            raise NoPolicy(f"{error.found}, in {path}", error.expected, error.remedy) from None
 
     def objection(
         self, proposal: RunProposal, settings: SiteSettings, mechanism: Mechanism, patients: int
     ) -> str | None:
-        """Why a proposed run is not allowed here, whoever approves it; None where it is."""
+        """Why a proposed run is not allowed here, whoever approves it; None where it is.
+
+        `patients` are those whom training would really use.
+        """
         spends_nothing = settings.rehearsal or not mechanism.private
-        asked, query = proposal.asked, proposal.query
+        asked, query, accepts = proposal.asked, proposal.query, settings.accepts
         epochs = max(asked["local_epochs"], asked["lesson_epochs"])
         named = query.get("source") or query.get("generator")
-        queries = asked["size"] * asked["rounds"]
-        checks = {
-            "rehearsals": self.rehearsals or not proposal.rehearsal,
-            "query_sets": query.get("digest") in self.digests
-            or named in (self.sources if query["kind"] == "public" else self.generators),
-            "most_rounds": asked["rounds"] <= self.most_rounds,
-            "most_epochs": epochs <= self.most_epochs,
-            "most_queries a run": self.most_queries_a_run is None
-            or queries <= self.most_queries_a_run,
-            "smallest_training_set": patients >= self.smallest_training_set or settings.rehearsal,
-            "mechanism": asked["mechanism"] == mechanism.name,
+        names = self.sources if query["kind"] == "public" else self.generators
+        queries, most = asked["size"] * asked["rounds"], self.most_queries_a_run
+        cosigners = cosigners_needed(proposal, settings.name)
+        return _objection(
+            self._about_rehearsals(proposal),
+            _Limit("query_sets", query.get("digest") in self.digests or named in names,
+                   f"{named} {query.get('digest', '')}".strip(),
+                   f"one of {', '.join((*names, *self.digests)) or 'none at all'}"),
+            _at_most("most_rounds", asked["rounds"], self.most_rounds),
+            _at_most("most_epochs", epochs, self.most_epochs),
+            _at_most("most_queries a run", queries, queries if most is None else most),
+            _Limit("smallest_training_set",
+                   settings.rehearsal or patients >= self.smallest_training_set,
+                   f"{patients} patients to learn from", f"at least {self.smallest_training_set}"),
+            _Limit("mechanism", asked["mechanism"] == mechanism.name,
+                   asked["mechanism"], f"{mechanism.name}, this site's own"),
             # Without them an old copy of the log would spend the budget again, and nobody notice.
-            "fewest_cosigners": spends_nothing
-            or cosigners_needed(proposal, settings.name) >= self.fewest_cosigners,
-            "loss": asked["loss"] in settings.accepts.losses,
-            "codec": asked["codec"] in settings.accepts.codecs,
-        }
-        return next((rule for rule, allowed in checks.items() if not allowed), None)
+            _Limit("fewest_cosigners", spends_nothing or cosigners >= self.fewest_cosigners,
+                   f"{cosigners} others", f"at least {self.fewest_cosigners}"),
+            _among("loss", asked["loss"], accepts.losses),
+            _among("codec", asked["codec"], accepts.codecs),
+        )  # fmt: skip
 
     def objection_to_figures(
-        self, proposal: EvaluationProposal, settings: SiteSettings
+        self, proposal: EvaluationProposal, settings: SiteSettings, *, exact: bool
     ) -> str | None:
-        """Why a proposed evaluation is not allowed here, whoever approves it; None where it is."""
+        """Why a proposed evaluation is not allowed here, whoever approves it; None where it is.
+
+        `exact` says that the budget bounds nothing: then counts would leave without noise.
+        """
         accepts, asked = settings.accepts, proposal.asked
-        classes = len(settings.space.classes)
-        checks = {
-            "rehearsals": self.rehearsals or not proposal.rehearsal,
-            "figures": COUNTS in self.figures,
-            "not asked: another hospital is": settings.name in proposal.sites,
-            "models of evaluations": asked["architecture"] in accepts.models,
-            "most_epsilon of evaluations": asked["epsilon"] <= accepts.most_evaluation_epsilon,
-            "most_rounds": asked["round"] <= accepts.most_rounds + 1,
-            "classes": proposal.would_leave["classes"] == classes,
-        }
-        return next((rule for rule, allowed in checks.items() if not allowed), None)
+        classes, theirs = len(settings.space.classes), proposal.would_leave["classes"]
+        return _objection(
+            self._about_rehearsals(proposal),
+            _among("figures", COUNTS, self.figures),
+            _Limit("figures", EXACT in self.figures or not exact,
+                   "counts without noise: the budget bounds nothing", f"[{COUNTS}, {EXACT}]"),
+            _Limit("not asked: another hospital is", settings.name in proposal.sites,
+                   ", ".join(proposal.sites), settings.name),
+            _among("models of evaluations", asked["architecture"], accepts.models),
+            _at_most("most_epsilon of evaluations", asked["epsilon"],
+                     accepts.most_evaluation_epsilon),
+            _at_most("most_rounds", asked["round"], accepts.most_rounds + 1),
+            _Limit("classes", theirs == classes, str(theirs), str(classes)),
+        )  # fmt: skip
+
+    def _about_rehearsals(self, proposal: AnyProposal) -> "_Limit":
+        allowed = self.rehearsals or not proposal.rehearsal
+        return _Limit("rehearsals", allowed, "a rehearsal", "none, as rehearsals: false says")
 
     def expect_open(self, now: datetime) -> None:
         """Raises `Refused` outside the hours, by this machine's clock, in which it may leave."""
@@ -147,7 +187,7 @@ class Policy:
         time = now.astimezone().strftime("%H:%M")
         inside = start <= time < end if start <= end else time >= start or time < end
         if not inside:
-            raise Refused(Reason.OUTSIDE_POLICY, f"hours: {time} is outside {self.hours}")
+            raise Refused(Reason.OUTSIDE_POLICY, f"hours: found {time}, expected {self.hours}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +201,26 @@ class Guard:
     build: Build
 
     def expect(self, question: Question, log: Log, now: datetime) -> None:
-        """Raises `Refused` where a question asks for more than was approved, or than is allowed."""
-        asked, plan = self._run().asked, question.plan
-        approved = {
-            "the rounds": question.round <= asked["rounds"] + (1 if question.closing else 0),
-            "the number of queries": question.size <= asked["size"],
-            "the epochs": (plan.local_epochs, plan.lesson_epochs)
-            == (asked["local_epochs"], asked["lesson_epochs"]),
-            "the batch": plan.batch == asked["batch"],
-            "the loss": (plan.loss, plan.loss_weight, plan.temperature)
-            == (asked["loss"], asked["loss_weight"], asked["temperature"]),
-            "the codec": question.codec == asked["codec"],
-        }
-        for what, agreed in approved.items():
-            if not agreed:
-                raise Refused(Reason.OUTSIDE_POLICY, f"{what}: other than approved")
+        """Raises `Refused` where a question asks for more than was approved, or than is allowed.
+
+        What was approved is held against the policy of now, too: that may have changed since.
+        """
+        run, mechanism = self._run(), self.build(self.settings.mechanism)
+        keep_out(self.site, self.settings.dataset, log)  # first: who is out is not counted
+        patients = self.site.patients_to_learn_from()
+        _expect_none(self.policy.objection(run, self.settings, mechanism, patients))
+        asked, plan = run.asked, question.plan
+        approved = _objection(
+            _at_most("the rounds", question.round, asked["rounds"] + question.closing),
+            _at_most("the number of queries", question.size, asked["size"]),
+            _approved("the epochs", (plan.local_epochs, plan.lesson_epochs),
+                      (asked["local_epochs"], asked["lesson_epochs"])),
+            _approved("the batch", plan.batch, asked["batch"]),
+            _approved("the loss", (plan.loss, plan.loss_weight, plan.temperature),
+                      (asked["loss"], asked["loss_weight"], asked["temperature"])),
+            _approved("the codec", question.codec, asked["codec"]),
+        )  # fmt: skip
+        _expect_none(approved)
         if question.closing:
             return
         self._expect_queries(question)
@@ -189,18 +234,19 @@ class Guard:
     def _expect_queries(self, question: Question) -> None:
         policy, origin, query = self.policy, question.origin, self._run().query
         if isinstance(origin, Synthetic):
-            same = query["kind"] == "synthetic" and (
-                (origin.generator, origin.code, origin.seed)
-                == (query["generator"], query["code"], query["seed"])
-            )
-            listed_here = origin.generator in policy.generators
+            found: tuple[object, ...] = (origin.generator, origin.code, origin.seed)
+            name, names = origin.generator, policy.generators
         else:
-            same = query["kind"] == "public" and question.about == query["digest"]
-            listed_here = origin.name in policy.sources
-        if not same:
-            raise Refused(Reason.OUTSIDE_POLICY, "queries: others than approved")
-        if question.about not in policy.digests and not listed_here:
-            raise Refused(Reason.OUTSIDE_POLICY, f"query_sets: {question.about} is not listed")
+            found, name, names = (question.about,), origin.name, policy.sources
+        told = [query.get(each) for each in ("generator", "code", "seed", "digest")]
+        agreed = tuple(each for each in told if each is not None)
+        listed_here = (*names, *policy.digests)
+        objection = _objection(
+            _approved("queries", found, agreed),
+            _Limit("query_sets", name in names or question.about in policy.digests,
+                   f"{name} {question.about}", f"one of {', '.join(listed_here) or 'none at all'}"),
+        )  # fmt: skip
+        _expect_none(objection)
         inputs = None
         if question.queries is not None:
             inputs = question.queries
@@ -208,8 +254,11 @@ class Guard:
             inputs = self.site.taught.queries(question.about).inputs
         if isinstance(origin, Synthetic) and question.about not in policy.digests:
             inputs = self._drawn(question, origin).inputs
-        if inputs is not None:
-            self._expect_varied(inputs)
+        if inputs is None:
+            return
+        self._expect_varied(inputs)
+        if isinstance(origin, Public) and question.about not in policy.digests:
+            _expect_own_rows(origin.name, inputs)
 
     def _drawn(self, question: Question, origin: Synthetic) -> QuerySet:
         """The set drawn here: that it was made by a generator is nothing to take on trust."""
@@ -235,49 +284,100 @@ class Guard:
         if most > self.policy.most_repeats:
             raise Refused(
                 Reason.OUTSIDE_POLICY,
-                f"most_repeats: one query {most} times, at most {self.policy.most_repeats}",
+                f"most_repeats: found one query {most} times, expected at most "
+                f"{self.policy.most_repeats}",
             )
 
     def _expect_few(self, question: Question, log: Log, now: datetime) -> None:
-        """Of a run, and of a day in UTC; an answer that left before is given again.
+        """Of a run, and of a day by this machine's clock; what left before is given again.
 
         What a person read would leave is an upper bound, too: a round that is asked again, about
         another lesson or fewer queries, is another question, and its rows count.
         """
         if log.entry(f"{question.key}/release") is not None:
             return
-        policy, today = self.policy, now.strftime("%Y-%m-%d")
+        most, today = self.policy.most_queries_a_day, now.astimezone().date()
         a_run = a_day = question.size
         for entry in log.entries("release.outputs"):
             if entry.said is not None:
                 a_run += entry.said["items"] * (entry.said["run"] == question.run)
-                a_day += entry.said["items"] * entry.at.startswith(today)
+                a_day += entry.said["items"] * (_local_day(entry.at) == today)
         asked, rows = self.proposal.asked, self.proposal.would_leave["rows"]
-        if a_run > min(rows, asked["rounds"] * asked["size"]):
-            raise Refused(Reason.OUTSIDE_POLICY, f"the rows: {a_run}, other than approved")
-        for span, count, most in (
-            ("run", a_run, policy.most_queries_a_run),
-            ("day", a_day, policy.most_queries_a_day),
-        ):
-            if most is not None and count > most:
-                raise Refused(
-                    Reason.OUTSIDE_POLICY,
-                    f"most_queries: {count} in this {span}, at most {most}",
-                )
+        objection = _objection(
+            _at_most("the rows", a_run, min(rows, asked["rounds"] * asked["size"])),
+            _at_most("most_queries a day", a_day, a_day if most is None else most),
+        )
+        _expect_none(objection)
 
-    def expect_evaluation(self, evaluation: Evaluation) -> None:
+    def expect_evaluation(self, evaluation: Evaluation, log: Log) -> None:
         """Raises `Refused` where no figures may be reported, or nobody approved these."""
-        if COUNTS not in self.policy.figures:
-            raise Refused(Reason.OUTSIDE_POLICY, f"figures: {COUNTS} may not be reported")
+        _expect_none(_objection(_among("figures", COUNTS, self.policy.figures)))
         proposal = self.proposal
         if not isinstance(proposal, EvaluationProposal) or not proposal.asks(evaluation):
             raise Refused(Reason.NOT_APPROVED, "an evaluation that nobody here approved")
+        exact = counts_are_exact(log, self.settings)
+        _expect_none(self.policy.objection_to_figures(proposal, self.settings, exact=exact))
+
+
+class _Limit(NamedTuple):
+    """One rule of a policy, and whether what is asked keeps it."""
+
+    rule: str
+    kept: bool
+    found: str
+    expected: str
+
+
+def _at_most(rule: str, found: float, most: float) -> _Limit:
+    return _Limit(rule, found <= most, f"{found}", f"at most {most}")
+
+
+def _approved(rule: str, found: object, agreed: object) -> _Limit:
+    return _Limit(rule, found == agreed, f"{found}", f"{agreed}, as approved")
+
+
+def _among(rule: str, found: str, allowed: Iterable[str]) -> _Limit:
+    names = list(allowed)
+    return _Limit(rule, found in names, found, f"one of {', '.join(names) or 'none at all'}")
+
+
+def _objection(*limits: _Limit) -> str | None:
+    """The first rule that is not kept, with what was found and what was expected."""
+    broken = (it for it in limits if not it.kept)
+    return next((f"{it.rule}: found {it.found}, expected {it.expected}" for it in broken), None)
+
+
+def _expect_own_rows(source: str, inputs: Array) -> None:
+    """Looked up in what this installation carries; any other name is the coordinator's word."""
+    odd = strangers(source, inputs)
+    if odd:
+        raise Refused(
+            Reason.OUTSIDE_POLICY,
+            f"query_sets: found {odd} of {len(inputs)} rows that are not of {source}, expected 0",
+        )
+
+
+def _expect_none(objection: str | None) -> None:
+    if objection is not None:
+        raise Refused(Reason.OUTSIDE_POLICY, objection)
+
+
+def counts_are_exact(log: Log, settings: SiteSettings) -> bool:
+    """Whether the budget that is installed bounds nothing; a rehearsal counts nobody."""
+    try:
+        return not settings.rehearsal and ledger_of(log, settings.population).epsilon is None
+    except KeyError:  # no paper yet: nothing is counted
+        return False
 
 
 def cosigners_needed(proposal: RunProposal, site: str) -> int:
     """How many others have to have said lately how far the site's log goes; 0: it acts alone."""
     roster = proposal.federated().rosters()[site]
     return roster.threshold if roster.cosigners else 0
+
+
+def _local_day(at: str) -> date:
+    return datetime.fromisoformat(at).astimezone().date()
 
 
 def _count(value: object, where: str, least: int = 1) -> int:

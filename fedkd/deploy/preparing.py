@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fedkd.audit.locking import erase
 from fedkd.deploy.hospital import Hospital, private_folder, write_private
 from fedkd.deploy.knock import APPROVED, SETTINGS
 from fedkd.deploy.shims import write_shims
@@ -88,6 +89,12 @@ def prepare_letterbox(hospital: Hospital, who: Whose, node_key: Path | None = No
         _open_to(hospital, who.group)
 
 
+def withdraw_letterbox(hospital: Hospital) -> None:
+    """Takes settings and key back: without them no letterbox starts, whoever's it is."""
+    (hospital.letterbox / SETTINGS).unlink(missing_ok=True)
+    erase(hospital.letterbox / NODE_KEY)
+
+
 def _open_to(hospital: Hospital, group: int) -> None:
     """The group may pass through, read what the letterbox needs, and write where it has to."""
     folder = hospital.letterbox
@@ -95,7 +102,8 @@ def _open_to(hospital: Hospital, group: int) -> None:
     told = [folder / name for name in (SETTINGS, AUTHORITY, NODE_KEY, APPROVED)]
     modes |= {path: 0o640 for path in told if path.exists()}
     modes |= dict.fromkeys((folder / "shims").iterdir(), 488)
-    modes |= {folder / name: 0o2770 for name in (OUTBOX, HOME, LOGS)}
+    # No setgid, which the unit forbids (RestrictSUIDSGID=yes): this is the letterbox's own group.
+    modes |= {folder / name: 0o770 for name in (OUTBOX, HOME, LOGS)}
     modes |= {folder / REFUSALS: 0o660}
     for path, mode in modes.items():
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from fedkd.federation.durable import write_bytes
+from fedkd.federation.flower.node import HEARTBEAT_SECONDS, POLL_SECONDS
 from fedkd.knowledge import BadInput
 
 FLEET: Final = (
@@ -29,8 +30,14 @@ FLEET: Final = (
 )
 """What a SuperNode with a registered key calls (flwr 1.41, 1.42). register-node and unregister-node
 are for SuperNodes without a key of their own, which there are none of."""
-MOST_BODY: Final = "16m"
-"""The largest request: Flower sends arrays in parts of 5 MiB."""
+PUSHING: Final = "push-object"
+MOST_BODY, MOST_PART = "256k", "6m"
+"""The largest request, and one of `PUSHING`: Flower sends arrays in parts of 5 MiB."""
+MOST_OF_ONE, MOST_OF_ALL, MOST_PUSHING = 64, 256, 96
+"""Requests at a time: from one address, from everybody, and those of `PUSHING` from everybody.
+
+With the sizes above they bound what strangers fill, 0.6 GiB: the proxy knows no keys.
+"""
 _CIPHERS: Final = (
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256"
 )
@@ -61,7 +68,8 @@ http {{
     server_tokens off;
     default_type text/plain;
 
-    # Bodies stay in memory: no answer of a hospital lies on this disk on its way through.
+    # Bodies stay in memory: no answer of a hospital lies on this disk on its way through. Whoever
+    # may connect sends some, and no key is looked at before they end: so they are small, and few.
     client_max_body_size {most};
     client_body_buffer_size {most};
     client_body_temp_path temp/body;
@@ -75,14 +83,18 @@ http {{
     proxy_busy_buffers_size 128k;
     large_client_header_buffers 4 8k;
 
-    # A SuperNode asks every 3 seconds, and says that it lives every 30.
+    # A SuperNode asks every {poll:g} seconds over a connection that it keeps, and says every
+    # {heartbeat:g} that it lives; what finds nothing is answered at once.
     client_header_timeout 30s;
     client_body_timeout 60s;
     send_timeout 60s;
     keepalive_timeout 75s;
     reset_timedout_connection on;
     limit_conn_zone $binary_remote_addr zone=from:1m;
-    limit_conn from 64;
+    limit_conn_zone $server_port zone=all:64k;
+    limit_conn_zone $server_port zone=pushing:64k;
+    limit_conn from {of_one};
+    limit_conn all {of_all};
 
     server {{
         listen {listen} ssl;
@@ -106,29 +118,39 @@ http {{
             return 404;
         }}
 
+        proxy_http_version 1.1;
+        proxy_set_header Host localhost;
+        proxy_set_header Connection "";
+        proxy_set_header Upgrade "";
+        proxy_set_header Forwarded "";
+        proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_set_header X-Forwarded-Proto https;
+        proxy_ssl_protocols TLSv1.2 TLSv1.3;
+        proxy_ssl_verify on;
+        proxy_ssl_verify_depth 1;
+        proxy_ssl_trusted_certificate {keys}/ca.crt;
+        proxy_ssl_server_name on;
+        proxy_ssl_name localhost;
+        proxy_connect_timeout 5s;
+        proxy_read_timeout 120s;
+        proxy_send_timeout 120s;
+        proxy_next_upstream off;
+
         location / {{
             return 404;
         }}
 
+        location = /v1/fleet/{push} {{
+            client_max_body_size {most_part};
+            client_body_buffer_size {most_part};
+            limit_conn from {of_one};
+            limit_conn all {of_all};
+            limit_conn pushing {pushing};
+            proxy_pass https://127.0.0.1:{port};
+        }}
+
         location ~ "^/v1/fleet/({fleet})$" {{
             proxy_pass https://127.0.0.1:{port};
-            proxy_http_version 1.1;
-            proxy_set_header Host localhost;
-            proxy_set_header Connection "";
-            proxy_set_header Upgrade "";
-            proxy_set_header Forwarded "";
-            proxy_set_header X-Forwarded-For $remote_addr;
-            proxy_set_header X-Forwarded-Proto https;
-            proxy_ssl_protocols TLSv1.2 TLSv1.3;
-            proxy_ssl_verify on;
-            proxy_ssl_verify_depth 1;
-            proxy_ssl_trusted_certificate {keys}/ca.crt;
-            proxy_ssl_server_name on;
-            proxy_ssl_name localhost;
-            proxy_connect_timeout 5s;
-            proxy_read_timeout 120s;
-            proxy_send_timeout 120s;
-            proxy_next_upstream off;
         }}
     }}
 }}
@@ -151,8 +173,15 @@ def nginx_conf(folder: Path, *, listen: str, port: int, key: Path | None = None)
         listen=listen,
         port=port,
         fleet="|".join(FLEET),
+        push=PUSHING,
         most=MOST_BODY,
+        most_part=MOST_PART,
+        of_one=MOST_OF_ONE,
+        of_all=MOST_OF_ALL,
+        pushing=MOST_PUSHING,
         ciphers=_CIPHERS,
+        poll=POLL_SECONDS,
+        heartbeat=HEARTBEAT_SECONDS,
     )
 
 

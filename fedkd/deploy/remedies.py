@@ -25,7 +25,9 @@ _BY_WORD: Final[Mapping[str, str]] = {
         "rotate --key they need fedkd site trust; errors.txt there says more"
     ),
     f"refused: {Reason.PAUSED}": "people there paused it: call them",
-    f"refused: {Reason.NOT_CONFIGURED}": "that hospital still has to found its site",
+    f"refused: {Reason.NOT_CONFIGURED}": (
+        "that hospital still has to found its site, or to mend its site.yaml"
+    ),
     f"refused: {Reason.NOT_SIGNED}": "their data protection officer has to sign first",
 }
 

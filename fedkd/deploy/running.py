@@ -19,9 +19,17 @@ from fedkd.deploy.coordinator import reconcile
 from fedkd.deploy.lines import Line
 from fedkd.deploy.locked import opened_server, place_in_memory, plain_forms
 from fedkd.deploy.memory import laid_out
+from fedkd.deploy.metrics import expect_free
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.deploy.superlink import CannotTell, untold
-from fedkd.deploy.supervising import behind_a_pipe, end_with_parent, kill_group
+from fedkd.deploy.supervising import (
+    FIRST_WAIT,
+    LONGEST_WAIT,
+    STEADY_SECONDS,
+    behind_a_pipe,
+    end_with_parent,
+    kill_group,
+)
 from fedkd.federation.durable import write_bytes
 from fedkd.knowledge import BadInput
 
@@ -46,7 +54,8 @@ def start(
     0 where it was told to end, 1 where one of the two ended by itself: both are down then, and
     whoever supervises starts them again. SIGHUP gives the proxy its certificate anew. `BadInput`
     where something cannot be right, before anything is started. With `metrics`, a port, figures
-    are served there on loopback; that may end without ending the rest.
+    are served there on loopback; what serves them may end without ending the rest, and is
+    started again.
     """
     settings = server.settings()
     proxy.nginx()
@@ -64,6 +73,8 @@ def start(
         _Processes(server) as processes,
     ):
         proxy.expect_valid(server.folder)
+        if metrics is not None:
+            expect_free(metrics)
         port = settings.superlink_port
         told(Line(f"starting the SuperLink on {superlink.HOST}:{port} ...", event="starting"))
         link = processes.begin(
@@ -78,9 +89,8 @@ def start(
             write_bytes(server.folder / "pids" / READY, b"")
             said = f"{settings.name} is reached at {settings.address}, by its fleet interface alone"
             told(Line(said, event="ready", address=settings.address))
-            if metrics is not None:
-                processes.begin(METRICS, _metrics_command(server, metrics), untold())
-            gone = _watch(server, processes, signals)
+            figures = None if metrics is None else _Figures(server, processes, metrics, told)
+            gone = _watch(server, processes, signals, figures)
     if gone is None:
         told(Line("ended", event="ended"))
         return 0
@@ -224,9 +234,45 @@ class _Processes:
         ended = (name for name, p in self._running.items() if p.poll() is not None)
         return next((name for name in ended if name != METRICS), None)
 
+    def runs(self, name: str) -> bool:
+        """Whether one was started, and has not ended."""
+        return name in self._running and self._running[name].poll() is None
+
     def reload(self) -> None:
         """The proxy takes its certificate again."""
         proxy.reload(self._running[PROXY].pid)
+
+
+class _Figures:
+    """Has figures served; what serves them is started again after a while, should it end."""
+
+    def __init__(
+        self, server: ServerFolder, processes: _Processes, port: int, told: Callable[[str], None]
+    ) -> None:
+        self._server, self._processes, self._port, self._told = server, processes, port, told
+        self._wait = FIRST_WAIT
+        self._due: float | None = None
+        self._begin()
+
+    def look(self) -> None:
+        """One look at it."""
+        if self._processes.runs(METRICS):
+            return
+        if self._due is None:
+            if time.monotonic() - self._began > STEADY_SECONDS:
+                self._wait = FIRST_WAIT
+            self._due = time.monotonic() + self._wait
+            said = f"WARNING: {METRICS} ended, see {_log(self._server, METRICS)}; "
+            said += f"it is started again in {self._wait:.0f} s"
+            self._told(Line(said, level="warning", event="ended", program=METRICS))
+            self._wait = min(self._wait * 2, LONGEST_WAIT)
+        elif time.monotonic() >= self._due:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._began, self._due = time.monotonic(), None
+        command = _metrics_command(self._server, self._port)
+        self._processes.begin(METRICS, command, untold())
 
 
 class _Signals:
@@ -255,12 +301,16 @@ class _Signals:
         self.ends = True
 
 
-def _watch(server: ServerFolder, processes: _Processes, signals: _Signals) -> str | None:
+def _watch(
+    server: ServerFolder, processes: _Processes, signals: _Signals, figures: _Figures | None
+) -> str | None:
     """Waits until it is told to end (None), or one of the two has ended (its name)."""
     looked = time.monotonic()
     while not signals.ends:
         if (gone := processes.gone()) is not None:
             return gone
+        if figures is not None:
+            figures.look()
         if signals.reloads:
             signals.reloads = False
             processes.reload()

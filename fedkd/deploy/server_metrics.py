@@ -58,9 +58,11 @@ def server_metrics(found: Standing) -> Iterator[Metric]:
 def _newest_run(found: Standing) -> Iterator[Metric]:
     run = found.progress[-1]
     yield Metric("fedkd_server_run_state", "The newest run: 1 at the state it is in.",
-                 (({"state": str(run.state)}, 1.0),))  # fmt: skip
+                 (({"state": run.shown}, 1.0),))  # fmt: skip
     yield one("fedkd_server_run_round", "The newest run's round.", run.round)
     yield one("fedkd_server_run_rounds", "How many rounds it has.", run.rounds)
+    yield one("fedkd_server_run_epsilon",
+              "What was proposed that each site may spend on it at most.", run.epsilon)  # fmt: skip
     head = run.checkpoint or {}
     cosigned = head.get("cosigned") or {}
     yield one("fedkd_server_log_entries", "Entries of its log.", head.get("size"))
@@ -73,7 +75,7 @@ def _newest_run(found: Standing) -> Iterator[Metric]:
 def _evaluations(found: Standing) -> Iterator[Metric]:
     """By state, those of the runs that are told of; nothing where there is none."""
     every = [one for run in found.progress for one in run.evaluations]
-    states = Counter(str(one.state) for one in every)
+    states = Counter(one.shown for one in every)
     if states:
         yield Metric(
             "fedkd_server_evaluations",

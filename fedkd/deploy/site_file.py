@@ -15,7 +15,7 @@ from fedkd.knowledge import BadInput, OtherFormat
 
 FORMAT: Final = 1
 TO_FILL_IN: Final = "???"
-_KEYS: Final = (
+KEYS: Final = (
     "format", "data", "columns", "label", "card", "model", "training", "mechanism", "validation",
     "seed", "population", "policy", "evaluations", "rehearsal", "retention",
 )  # fmt: skip
@@ -70,7 +70,7 @@ class SiteFile:
                 "the hospital's own file",
                 f"fedkd site init {path.parent} --data FILE",
             ) from None
-        given = mapping_of(typed, path.name, _KEYS)
+        given = mapping_of(typed, path.name, KEYS)
         if given.get("format") != FORMAT:
             raise OtherFormat(path.name, given.get("format"), FORMAT)
         mechanism = _chosen(given.get("mechanism", "dp_training"), "mechanism")

@@ -79,16 +79,18 @@ policy:
   rehearsals: true              # rows from declared ranges: no record is read, nothing is charged
   query_sets:                   # which questions may be answered
     digests: []                 # of these exact sets, sha256:...
-    sources: []                 # public sets of these names
+    sources: []                 # public sets of these names: what is in one is the coordinator's
+                                # word, unless fedkd carries it; a digest binds
     generators: [{generator}]   # sets that this site draws again by itself
-  most_queries: {{run: 20000, day: 50000}}
+  most_queries: {{run: 20000, day: 50000}}   # a day by this machine's clock, as hours are
   most_repeats: 10              # alike rows in one set
   most_rounds: 100
   most_epochs: 200
-  smallest_training_set: 50     # patients
+  smallest_training_set: 50     # patients to learn from, without validation and who was taken out
   fewest_cosigners: 1           # others who watch this site's log in a private run
   hours: null                   # such as "08:00-18:00", local time
-  figures: []                   # [counts]: noised counts of right and wrong answers, charged
+  figures: []                   # [counts]: noised counts of right and wrong answers, charged;
+                                # [counts, exact_counts]: also unnoised, where no budget is bounded
 
 # Questions about how good the common model is here, where the policy's figures allow them.
 evaluations: {{models: [{model}], most_epsilon: 4.0, floor: 5, groups: []}}

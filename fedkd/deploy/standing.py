@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+from cryptography import x509
 
 from fedkd import __version__
 from fedkd.deploy import superlink
-from fedkd.deploy.authority import REMEDY, Holding, ending, holding
+from fedkd.deploy.authority import REMEDY, Holding, ending, held, holding, read_certificate
 from fedkd.deploy.coordinator import key_fingerprint, roster_of
 from fedkd.deploy.locked import keys_of_server, standing_of_keys
 from fedkd.deploy.machine_check import software_verdict
@@ -19,6 +21,8 @@ from fedkd.federation.flower.bundle import bundle_digest
 from fedkd.knowledge import BadInput
 from fedkd.wire import PROTOCOL
 
+SERVED: Final = "server.crt at the SuperLink"
+_RESTART: Final = "fedkd server stop, fedkd server start"
 Told = tuple[dict[str, Mapping[str, Any]] | None, tuple[Mapping[str, Any], ...] | None]
 
 
@@ -111,11 +115,20 @@ def standing(server: ServerFolder) -> Standing:
     warnings: list[str] = []
     healthy = superlink.is_healthy(server, settings)
     connections, runs = _told(server, roster, warnings) if healthy else (None, None)
-    if processes[SERVER] is not None and not healthy:
+    leaf = None
+    if healthy or processes[SUPERLINK] is not None:
+        leaf = superlink.served(settings)
+    warnings += _of_before(leaf, server)
+    if (
+        processes[SERVER] is not None
+        and not healthy
+        and not (leaf and held(SERVED, leaf).is_expired)
+    ):
         warnings.append("the SuperLink does not answer: see superlink/superlink.log")
     if processes[SERVER] is not None and processes[PROXY] is None:
         warnings.append("the proxy does not run: see nginx/logs/error.log")
-    certificates = tuple(holding(server.keys / name) for name in REMEDY)
+    certificates = [holding(server.keys / name) for name in REMEDY]
+    certificates += [] if leaf is None else [held(SERVED, leaf)]
     warnings += ending(server.keys)
     try:
         server.federation()
@@ -123,6 +136,7 @@ def standing(server: ServerFolder) -> Standing:
         warnings.append(str(error))
     progress = runs_of(server.folder / "runs")
     warnings += _apart(roster.admitted(), progress)
+    warnings += [f"runs/{run.folder}, {said}" for run in progress for said in run.troubles]
     return Standing(
         name=settings.name,
         address=settings.address,
@@ -133,11 +147,26 @@ def standing(server: ServerFolder) -> Standing:
         connections=connections,
         runs=runs,
         folders=_folders(server),
-        certificates=certificates,
+        certificates=tuple(certificates),
         warnings=tuple(warnings),
         progress=progress,
         bundle=bundle_digest(),
         keys=standing_of_keys(server.folder, keys_of_server(server.folder)),
+    )
+
+
+def _of_before(leaf: x509.Certificate | None, server: ServerFolder) -> Iterator[str]:
+    """Where the SuperLink still has the certificate of its start, and what to do about it.
+
+    The proxy lets nobody through to one that has expired: every hospital is cut off then.
+    """
+    if leaf is None or leaf == read_certificate(server.keys / "server.crt"):
+        return
+    until = held(SERVED, leaf)
+    when = "expired" if until.is_expired else "expires"
+    yield (
+        f"{SERVED} is the one of before, which {when} at {until.until:%Y-%m-%d}; no hospital "
+        f"gets through after that: {_RESTART}"
     )
 
 
@@ -166,7 +195,24 @@ def _told(server: ServerFolder, roster: Roster, warnings: list[str]) -> Told:
         warnings.append(f"the SuperLink did not say who is connected: {error}")
         return None, None
     admitted = roster.admitted()
+    warnings += _not_admitted(by_id, roster)
     return {it.site: by_id[it.node_id] for it in admitted if it.node_id in by_id}, runs
+
+
+def _not_admitted(by_id: Mapping[int, Mapping[str, Any]], roster: Roster) -> Iterator[str]:
+    """Whose keys the SuperLink still takes although the roster says no, and what ends that."""
+    sites = {member.node_id: member.site for member in roster.members}
+    admitted = {member.node_id for member in roster.admitted()}
+    for node_id, node in sorted(by_id.items()):
+        if node_id in admitted:
+            continue
+        site = sites.get(node_id)
+        whose = f"of {site}" if site else "of nobody in the roster"
+        remedy = f"fedkd server revoke {site!r} again, or " if site else ""
+        yield (
+            f"the SuperLink still takes the node {node_id} {whose} ({node.get('status')}), "
+            f"which is not admitted: {remedy}{_RESTART}"
+        )
 
 
 def _folders(server: ServerFolder) -> tuple[str, ...]:

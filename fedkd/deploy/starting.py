@@ -14,7 +14,7 @@ from typing import Any, Final
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.knock import KNOCK, SETTINGS
 from fedkd.deploy.lines import TEXT
-from fedkd.deploy.node_words import untrusted
+from fedkd.deploy.node_words import untrusted, without_tunnel
 from fedkd.deploy.others_files import opened_to_append, read_end
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHARED, SHIMS
@@ -23,12 +23,13 @@ from fedkd.deploy.supervising import (
     TURN_SECONDS,
     Program,
     behind_a_pipe,
+    is_supervised,
     state_of,
     supervisor_of,
 )
 from fedkd.federation.flower import QUIET
 from fedkd.federation.flower.guarded import SHARED_VARIABLE
-from fedkd.federation.flower.node import LAST_WORDS, REFUSED, VARIABLES
+from fedkd.federation.flower.node import LAST_WORDS, PROXY, REFUSED, VARIABLES
 from fedkd.knowledge.bad_input import BadInput
 
 SERVICE, LETTERBOX, NODE, METRICS = "service", "letterbox", "node", "metrics"
@@ -44,7 +45,12 @@ _PASSED_ON: Final = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HTTPS_PROXY", "https_pro
 _SERVICE_ALSO: Final = ("FEDKD_ACCEPT_LOG_ON_NETWORK_DISK",)
 _LOOPBACK: Final = "127.0.0.1,localhost,::1"
 _CONNECTED: Final = ("SuperNode ID:", "Connection successful")
-_NOT_CONNECTED: Final = ("Connection attempt failed", "Starting Flower SuperNode", "Exit Code:")
+_NOT_CONNECTED: Final = (
+    PROXY,
+    "Connection attempt failed",
+    "Starting Flower SuperNode",
+    "Exit Code:",
+)
 _EXIT: Final = re.compile(r"Exit Code: (\d+)")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL_BYTES: Final = 1 << 16
@@ -221,11 +227,21 @@ def reached(letterbox: Path, begun_at: int = 0) -> bool | None:
 
     What stands before `begun_at` bytes is of an earlier start, and says nothing of this one.
     """
+    said = _said_by_node(letterbox, begun_at)
+    return None if said is None else _reached(said.splitlines())
+
+
+def refused_by_proxy(letterbox: Path, address: str) -> str:
+    """What the hospital's proxy says to a node on its way to `address`; "" where it is not that."""
+    return without_tunnel(_said_by_node(letterbox) or "", address)
+
+
+def _said_by_node(letterbox: Path, begun_at: int = 0) -> str | None:
     try:
         end = read_end(letterbox / LOGS / "node.log", _TAIL_BYTES, begun_at)
     except OSError:
         return None
-    return _reached(end.decode(errors="replace").splitlines())
+    return end.decode(errors="replace")
 
 
 def _reached(lines: Sequence[str]) -> bool:
@@ -241,7 +257,7 @@ def _reached(lines: Sequence[str]) -> bool:
 def running_in(letterbox: Path) -> Path | None:
     """The folder of the supervisor that runs the letterbox: the hospital's run/, or its own."""
     for folder in (letterbox.parent / "run", letterbox / HOME):
-        if supervisor_of(folder) is not None and NODE in state_of(folder):
+        if is_supervised(folder) and NODE in state_of(folder):
             return folder
     return None
 

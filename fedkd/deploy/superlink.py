@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
+
 from fedkd.audit.passphrase import CREDENTIALS, PASSPHRASE_FILE
 from fedkd.deploy.locked import readable_path
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder, Settings
@@ -92,6 +94,19 @@ def is_healthy(server: ServerFolder, settings: Settings, seconds: float = 2.0) -
         asked.close()
 
 
+def served(settings: Settings, seconds: float = 2.0) -> x509.Certificate | None:
+    """The certificate that is shown on the SuperLink's port, whether it holds or not.
+
+    It is the one of the SuperLink's start, whatever was made since. None where nobody shows one.
+    """
+    place = (HOST, settings.superlink_port)
+    try:
+        shown = ssl.get_server_certificate(place, timeout=seconds)
+        return x509.load_pem_x509_certificate(shown.encode())
+    except (OSError, ValueError):
+        return None
+
+
 def wait_until_healthy(
     server: ServerFolder, settings: Settings, process: "subprocess.Popen[bytes]", seconds: float
 ) -> None:
@@ -163,5 +178,5 @@ def _asked(server: ServerFolder, *words: str, seconds: float = 60.0) -> dict[str
         raise CannotTell(f"flwr {' '.join(words[:2])} said: {said[-1][:300]}") from None
     if not isinstance(told, dict) or not told.get("success", True) or done.returncode != 0:
         said = told.get("error-message", told) if isinstance(told, dict) else told
-        raise CannotTell(f"flwr {' '.join(words[:2])} said: {str(said)[:300]}")
+        raise CannotTell(f"flwr {' '.join(words[:2])} said: {' '.join(str(said).split())[:300]}")
     return told

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TextIO
 
-from fedkd.deploy.hospital import write_private
+from fedkd.deploy.hospital import PRIVATE_FILE, write_private
 from fedkd.deploy.lines import Line, utc
 from fedkd.deploy.others_files import opened, opened_to_append, read_end
 from fedkd.knowledge.bad_input import BadInput
@@ -83,13 +83,17 @@ class Supervisor:
     One at a time a folder: whoever comes second is told.
 
     Each is let end by itself for its `end_seconds`; a second signal ends all at once.
-    `folder` gets `start.lock` with the supervisor's process id, and `state.json`.
+    `folder` gets `start.lock` with the supervisor's process id, and `state.json`, of this `mode`.
     """
 
     def __init__(
-        self, folder: Path, programs: Sequence[Program], tell: Callable[[str], None] = print
+        self,
+        folder: Path,
+        programs: Sequence[Program],
+        tell: Callable[[str], None] = print,
+        mode: int = PRIVATE_FILE,
     ) -> None:
-        self._folder = folder
+        self._folder, self._mode = folder, mode
         self._all = [_Running(program) for program in programs]
         self._tell = tell
         self._stop = self._at_once = False
@@ -99,7 +103,7 @@ class Supervisor:
 
         `meanwhile` holds for as long as they run, and is entered by the one who runs them alone.
         """
-        with _locked(self._folder), meanwhile or nullcontext():
+        with _locked(self._folder, self._mode), meanwhile or nullcontext():
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._told)
             try:
@@ -230,9 +234,8 @@ class Supervisor:
             for each in self._all
         }
         with suppress(OSError):  # a full disk stops no process
-            write_private(
-                self._folder / "state.json", json.dumps(told, indent=2, sort_keys=True).encode()
-            )
+            content = json.dumps(told, indent=2, sort_keys=True).encode()
+            write_private(self._folder / "state.json", content, self._mode)
 
 
 def supervisor_of(folder: Path) -> int | None:
@@ -240,13 +243,27 @@ def supervisor_of(folder: Path) -> int | None:
 
     The letterbox's user writes such a file itself: it can name no process but its own.
     """
+    said, owner = _held_by(folder) or ("", 0)
+    try:
+        pid = int(said.strip() or 0)
+        return pid if pid > 1 and _is_of(pid, owner) else None
+    except (OSError, ValueError):
+        return None
+
+
+def is_supervised(folder: Path) -> bool:
+    """Whether a supervisor runs in `folder`, be it in another container, where no number holds."""
+    return _held_by(folder) is not None
+
+
+def _held_by(folder: Path) -> tuple[str, int] | None:
+    """What stands in the lock in `folder`, and whose it is; None where nobody holds it."""
     try:
         with os.fdopen(opened(folder / "start.lock", os.O_RDONLY)) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                pid, owner = int(file.read(_MOST_PID).strip() or 0), os.fstat(file.fileno()).st_uid
-                return pid if pid > 1 and _is_of(pid, owner) else None
+                return file.read(_MOST_PID), os.fstat(file.fileno()).st_uid
     except (OSError, ValueError):
         pass
     return None
@@ -285,14 +302,18 @@ def state_of(folder: Path) -> dict[str, Any]:
 
 
 def stop(folder: Path, seconds: float = STOP_SECONDS) -> bool:
-    """Ends the supervisor in `folder` and with it all its processes; False where none ran.
+    """Ends the supervisor in `folder` and with it all its processes.
 
-    A turn that trains is let end; Ctrl-C meanwhile ends it at once.
+    A turn that trains is let end; Ctrl-C meanwhile ends it at once. False where none ran that this
+    user may end: `is_supervised` says whether another one does.
     """
     pid = supervisor_of(folder)
     if pid is None:
         return False
-    os.kill(pid, signal.SIGTERM)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except PermissionError:
+        return False
     try:
         _until_gone(folder, pid, seconds)
     except KeyboardInterrupt:
@@ -318,8 +339,8 @@ def _until_gone(folder: Path, pid: int, seconds: float) -> None:
 class _locked:  # noqa: N801  # reads as `with _locked(folder)`
     """Holds the lock of a folder's supervisor, with its process id in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "start.lock"
+    def __init__(self, folder: Path, mode: int) -> None:
+        self._path, self._mode = folder / "start.lock", mode
         self._file: TextIO | None = None
 
     def __enter__(self) -> None:
@@ -331,7 +352,7 @@ class _locked:  # noqa: N801  # reads as `with _locked(folder)`
                 "one that the supervisor made",
                 f"rm {self._path}",
             ) from None
-        os.fchmod(self._file.fileno(), 0o600)
+        os.fchmod(self._file.fileno(), self._mode)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

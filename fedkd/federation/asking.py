@@ -8,6 +8,9 @@ from typing import Protocol
 SILENT = "no reply before the deadline"
 CRASHED = "the client failed"
 GONE = "the client is not connected"
+NOT_ADMITTED = "not admitted"
+UNSENT = (GONE, NOT_ADMITTED)
+"""Nothing was sent to a site of which this is said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedkd.data import Dataset, Records
+from fedkd.data.bundled import HELD_OUT
 from fedkd.data.splits import hold_out, validation
 from fedkd.federation.randomness import SERVER, stream
 from fedkd.federation.site import SiteSettings, found_site
@@ -80,7 +81,7 @@ def cut_own(dataset: Dataset, *, seed: int, queries: int) -> Cut:
 def _asked(dataset: Dataset, inputs: Array | None) -> QuerySet | None:
     if inputs is None:
         return None
-    name = f"{dataset.card.name}, held out"
+    name = f"{dataset.card.name}{HELD_OUT}"
     digest = digest_of_arrays({"kind": "public inputs"}, {"inputs": inputs})
     return QuerySet(inputs, Public(name, dataset.card.licence, digest))
 

@@ -5,20 +5,25 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from fedkd.knowledge import Array
 
+ITS_OWNERS: Final = 0o600
+READ_BY_GROUP: Final = 0o640
+"""What a letterbox's user writes, and people at the hospital read as the other user."""
 
-def write_bytes(path: Path, body: bytes) -> None:
-    """Replaces `path` by `body` in one step, synchronised to disk."""
+
+def write_bytes(path: Path, body: bytes, mode: int = ITS_OWNERS) -> None:
+    """Replaces `path` by `body` in one step, of this mode, synchronised to disk."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as partial:
             partial.write(body)
             partial.flush()
+            os.fchmod(partial.fileno(), mode)
             os.fsync(partial.fileno())
         Path(name).replace(path)
     except BaseException:

@@ -39,7 +39,8 @@ def exclude(
 ) -> Excluded:
     """Takes the records of `ids` out of training, validation and counts from now on, durably.
 
-    n, which is public, stays as it was: prices and refusals do not change. Where the site knows
+    n, which is public, stays as it was: prices do not change, nor do refusals, unless a hospital's
+    policy wants more patients to learn from than are left. Where the site knows
     patients an id is the one that its source gave (rows without a patient have none, and stay);
     else it is a record's number, counted from 1 over training and validation. `BadInput` for an id
     without a record here, unless absent ones are allowed. The log gets keyed commitments to the

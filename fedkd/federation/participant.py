@@ -74,8 +74,9 @@ class Participant:
     """One site's part in a federation, rebuilt from its folder for each turn.
 
     `answer` is all there is: canonical bytes in, canonical bytes out, never an exception's text.
-    `settings` and `seed` stand in for the folder's own where a run was agreed on otherwise, and
-    `expect` raises `Refused` for a message that people here do not want answered.
+    `settings` and `seed` stand in for the folder's own where a run was agreed on otherwise.
+    `expect` raises `Refused` for a message that people here do not want answered, and
+    `expect_still` where they have come to want nothing answered while a model was trained.
     """
 
     def __init__(
@@ -87,13 +88,14 @@ class Participant:
         settings: SiteSettings | None = None,
         seed: int | None = None,
         expect: Callable[[Message, Log], None] = lambda message, log: None,
+        expect_still: Callable[[], None] = lambda: None,
     ) -> None:
         self.site = site
         self.settings: SiteSettings = site.settings() if settings is None else settings
         self.build = build
         self.learner = Learner(site, self.settings, build, seed)
         self._clock = clock
-        self._expect = expect
+        self._expect, self._expect_still = expect, expect_still
 
     def answer(self, letter: bytes) -> bytes:
         """What leaves in reply to `letter`; kept in the outbox before it does.
@@ -164,6 +166,7 @@ class Participant:
         voice = Voice(self.learner, self.facts(), log, self._note)
         speaker = self._speak(question, queries, voice)
         learnt = self._learn(question, log)
+        self._expect_still()
         if question.closing:
             return self._send(
                 Closed(self.settings.name, question.run, question.round, question.key)

@@ -11,7 +11,7 @@ from fedkd.audit import Log
 from fedkd.distill import Classifier, load_weights, save_weights
 from fedkd.distill.generators.generator import Generator
 from fedkd.federation.admission import Admitted, acknowledged, admit, wants_inputs
-from fedkd.federation.asking import GONE, Ask, Reply, Traffic
+from fedkd.federation.asking import UNSENT, Ask, Reply, Traffic
 from fedkd.federation.checkpoint import Checkpoint, ServerFolder
 from fedkd.federation.exchange import Exchange
 from fedkd.federation.randomness import SERVER, stream
@@ -301,7 +301,7 @@ class Conductor:
     def _send(self, ask: Ask, bodies: Mapping[str, bytes], round: int) -> list[Reply]:
         replies = ask(bodies, self.watch.reply, round=round)
         for reply in replies:
-            if reply.failure != GONE:  # nothing is sent to a site that is not connected
+            if reply.failure not in UNSENT:
                 self.state.traffic.sent(reply.site, len(bodies[reply.site]) + reply.rode[0])
             if reply.body is not None:
                 self.state.traffic.received(reply.site, len(reply.body) + reply.rode[1])

@@ -44,6 +44,7 @@ Build: TypeAlias = Callable[[Spec], Any]
 
 FORMAT = 1
 SEED = "seed"
+TURN = ".turn"
 PATIENTS = "patients.json"
 """What the source calls the patients, by code; it stays at home."""
 
@@ -160,9 +161,25 @@ class SiteFolder:
         `BadInput` in a locked folder without its passphrase: nothing is half done.
         """
         expect_opened(self.folder)
-        with (self.folder / ".turn").open("wb") as file:
+        with (self.folder / TURN).open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def wait_for_turn(self, waits: Callable[[], None]) -> None:
+        """Returns once the turn that is taken here now, if any, has ended; `waits` is told of it.
+
+        Nothing is made in the folder, and no passphrase asked for.
+        """
+        try:
+            file = (self.folder / TURN).open("rb")
+        except FileNotFoundError:  # nobody took a turn yet
+            return
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waits()
+                fcntl.flock(file, fcntl.LOCK_EX)
 
     def train(self) -> Records:
         """The records that the site's model learns from: without patients who were taken out."""
@@ -185,6 +202,10 @@ class SiteFolder:
     def parts(self) -> tuple[Records, Records]:
         """Records for training and for validation, everybody's."""
         return self._records("train"), self._records("validation")
+
+    def patients_to_learn_from(self) -> int:
+        """How many patients `train` has: it stays at home, as does how many were taken out."""
+        return patients_in(self.train())
 
     def facts(self, classes: int) -> PublicFacts:
         """What of the site's training records is public; the same whoever is taken out."""
@@ -245,8 +266,12 @@ def _records_of(path: Path, *stamp: int) -> Records:
 def facts_of(records: Records, classes: int) -> PublicFacts:
     """What of a site's training records is public: how many patients there are."""
     named = records.patients is not None
-    patients = len(records) if records.patients is None else len(np.unique(records.patients))
-    return PublicFacts(patients=max(1, patients), classes=classes, named=named)
+    return PublicFacts(patients=max(1, patients_in(records)), classes=classes, named=named)
+
+
+def patients_in(records: Records) -> int:
+    """How many patients there are; where none are known, each record is one."""
+    return len(records) if records.patients is None else len(np.unique(records.patients))
 
 
 def found_site(

@@ -1,5 +1,6 @@
 """What is said: output distributions, query sets, and the pure rules that combine them."""
 
+from fedkd.knowledge.alike import most_alike
 from fedkd.knowledge.answers import (
     Aggregator,
     Answers,
@@ -26,7 +27,6 @@ from fedkd.knowledge.queries import (
     QuerySet,
     Synthetic,
     WrongDigest,
-    most_alike,
     origin_from_json,
     origin_to_json,
 )

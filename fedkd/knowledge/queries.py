@@ -3,8 +3,6 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from fedkd.knowledge.digests import Array, Digest, digest_of_arrays
 from fedkd.knowledge.distributions import read_only
 
@@ -82,15 +80,6 @@ class QuerySet:
         if self.digest != digest:
             raise WrongDigest(f"found a query set {self.digest}, expected {digest}")
         return self
-
-
-def most_alike(inputs: Array, low: float, high: float) -> int:
-    """How many of `inputs` [Q, ...] are one and the same, up to a thousandth of [low, high].
-
-    One record asked about a thousand times has a thousand answers, whose noise averages out.
-    """
-    steps = np.floor((inputs.reshape(len(inputs), -1) - low) / (high - low) * 1000)
-    return int(np.unique(steps.astype(np.int32), axis=0, return_counts=True)[1].max())
 
 
 def origin_to_json(origin: Origin) -> dict[str, Any]:

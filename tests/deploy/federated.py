@@ -124,6 +124,7 @@ class Federated:
         mechanism: Any = "none",
         policy: Mapping[str, Any] | None = None,
         ports: tuple[int, int] = (8443, 18_000),
+        host: str = "127.0.0.1",
         own_name: Callable[[str], str] = str,
         patient: str | None = None,
         officer_name: str = "Ada Example",
@@ -132,7 +133,8 @@ class Federated:
         deal: Callable[[Path, Any], object] | None = None,
         **paper_keys: Any,
     ) -> "Federated":
-        """`ports` are those of proxy and SuperLink, for whoever starts them.
+        """`ports` are those of proxy and SuperLink, for whoever starts them; hospitals reach the
+        proxy, which is on loopback, as `host`.
 
         `own_name` is what hospitals call a column in their own files, `patient` that of patients;
         `more` stands in each site.yaml, too. `form` is of the records, `deal` writes a hospital's
@@ -144,7 +146,8 @@ class Federated:
         server = make_server(
             folder / "coordinator",
             name="Hearts",
-            reached_at=f"127.0.0.1:{ports[0]}",
+            reached_at=f"{host}:{ports[0]}",
+            listen=f"127.0.0.1:{ports[0]}",
             schema=schema,
             superlink_port=ports[1],
         )

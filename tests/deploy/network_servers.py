@@ -83,21 +83,31 @@ def pump(one, other):
         other.shutdown(socket.SHUT_WR)
 
 
-def connect_proxy(seen, *, password=None, refuse=None):
-    """An HTTP proxy that knows CONNECT alone; `seen` collects the heads of requests."""
+def connect_proxy(seen, *, password=None, refuse=None, hosts=None):
+    """An HTTP proxy that knows CONNECT alone; `seen` collects the heads of requests.
+
+    `refuse` is a status, or what says at each request which, if any. `hosts` are addresses that it
+    knows by name.
+    """
 
     def serve(line):
         head = request_of(line)
         seen.append(head)
         method, place, _ = head.split("\r\n")[0].split(" ")
-        if refuse or method != "CONNECT":
-            line.sendall(f"HTTP/1.1 {refuse or '405 No'}\r\nContent-Length: 0\r\n\r\n".encode())
+        refused = refuse() if callable(refuse) else refuse
+        if refused or method != "CONNECT":
+            line.sendall(f"HTTP/1.1 {refused or '405 No'}\r\nContent-Length: 0\r\n\r\n".encode())
             return
         if password and password not in head:
             line.sendall(b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n")
             return
         host, port = place.rsplit(":", 1)
-        with socket.create_connection((host, int(port)), timeout=5) as there:
+        try:
+            there = socket.create_connection(((hosts or {}).get(host, host), int(port)), timeout=5)
+        except OSError:
+            line.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+            return
+        with there:
             line.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             back = threading.Thread(target=pump, args=(there, line), daemon=True)
             back.start()

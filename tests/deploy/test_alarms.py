@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fedkd.deploy.node_words import untrusted
+from fedkd.deploy.node_words import untrusted, without_tunnel
 from fedkd.deploy.starting import explain_node
-from fedkd.federation.asking import CRASHED, GONE, SILENT
+from fedkd.federation.asking import CRASHED, GONE, NOT_ADMITTED, SILENT
 from fedkd.federation.flower.asking import UNREADABLE
-from fedkd.federation.flower.node import ENDS, REFUSED, refused
+from fedkd.federation.flower.node import ENDS, PROXY, REFUSED, refused
 from fedkd.wire import Reason
 
 PAGE = (Path(__file__).parents[2] / "docs" / "alarms.md").read_text(encoding="utf-8")
@@ -39,7 +39,8 @@ def test_each_word_of_a_refusal_has_a_row(reason: Reason) -> None:
         )),
         explain_node(f"{REFUSED}{refused('Mon, 30 Nov 2026 10:00:00 GMT', 0.0)}\n")[0],
         explain_node("Exit Code: 101")[0],
-        GONE, CRASHED, SILENT, UNREADABLE,
+        GONE, CRASHED, NOT_ADMITTED, SILENT, UNREADABLE,
+        *(without_tunnel(f"{PROXY}{status}", "there:8443") for status in (403, 407, 503, "none")),
     ],
 )  # fmt: skip
 def test_what_the_node_or_a_run_says_has_a_row(said: str) -> None:

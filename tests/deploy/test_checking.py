@@ -21,11 +21,12 @@ from fedkd.deploy.hospital import hospital_at
 from fedkd.deploy.invitations import FEDERATION, Invitation, in_days, new_token
 from fedkd.deploy.site_file import SiteFile
 from fedkd.deploy.verdicts import in_order
-from fedkd.federation.budgets import template
 from fedkd.federation.building import Workshop
 from fedkd.federation.papers import install
 from fedkd.federation.site import SiteFolder
 from tests.deploy.network_servers import federation, intercepting_proxy
+from tests.federation.officers import NOT_PRIVATE
+from tests.federation.officers import paper as officers_paper
 
 SCHEMA = """\
 format: 1
@@ -117,9 +118,10 @@ def found_at(folder):
     return SiteFolder(hospital.site)
 
 
-def sign_budget(site, folder):
+def sign_budget(site, folder, *, unprotected=False):
     key = new_key(folder / "dpo.key", "Ada Example")
-    paper = template("north", site.facts(2).patients).encode()
+    changes = NOT_PRIVATE if unprotected else {}
+    paper = officers_paper("north", site.facts(2).patients, **changes)
     mechanism = Workshop()(site.settings().mechanism)
     install(site, paper, sign_paper(key, BUDGET, paper), mechanism, key.verifier().text())
 
@@ -180,7 +182,7 @@ def test_cholesterol_in_mmol_is_a_problem_until_the_site_says_so(hospital):
 
 def test_a_hospital_that_is_too_small_for_its_own_policy_is_told(hospital):
     write_site(hospital, more="policy: {smallest_training_set: 500}\n")
-    assert "the policy wants 500" in checked(hospital)["records"].found
+    assert "72 to learn from, where the policy wants 500" in checked(hospital)["records"].found
 
 
 def test_a_model_that_cannot_be_private_is_found_before_anything_is_paid(hospital):
@@ -190,6 +192,27 @@ def test_a_model_that_cannot_be_private_is_found_before_anything_is_paid(hospita
     said = checked(hospital)
     assert said["step"].outcome == "passed"
     assert "NOT PRIVATE" in said["cost"].found
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "figures", "leaves"),
+    [
+        ("dp_training", "[]", "no figure of this hospital's own records may be asked for"),
+        ("dp_training", "[counts]", "noised and charged: counts"),
+        ("dp_training", "[counts, exact_counts]", "noised and charged: counts"),
+        ("none", "[counts]", "no figure may be asked for: nothing bounds what it tells"),
+        ("none", "[counts, exact_counts]", "NOT PRIVATE: counts that are asked for leave as they"),
+    ],
+)
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "not signed"])
+def test_how_figures_would_leave_is_said_by_the_budget_there_is(
+    hospital, tmp_path, mechanism, figures, leaves, signed
+):
+    write_site(hospital, mechanism=mechanism, more=f"policy: {{figures: {figures}}}\n")
+    if signed:
+        sign_budget(found_at(hospital), tmp_path, unprotected=mechanism == "none")
+    verdicts = check_hospital(hospital, part_of, Workshop())
+    assert [v.found for v in verdicts if v.check == "leaves"][-1].find(leaves) >= 0
 
 
 @pytest.mark.parametrize(
@@ -208,6 +231,53 @@ def test_what_is_wrong_is_one_line_with_its_remedy(hospital, write, check, found
     assert verdict.outcome == "problem"
     assert found_ in verdict.found
     assert verdict.fix
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rewrite"),
+    [
+        ("separator", "';'", lambda text: text.replace(",", ";").encode()),
+        ("encoding", "latin-1", lambda text: text.replace("Name", "Größe").encode("latin-1")),
+    ],
+)
+def test_how_a_file_is_written_is_said_in_site_yaml_as_the_command_says(
+    hospital, capsys, key, value, rewrite
+):
+    table = hospital / "ward.csv"
+    table.write_bytes(rewrite(table.read_text()))
+    problem = problems(hospital, capsys)["table"][0]
+    assert f"{key}: {value}" in problem["fix"]
+    assert "at a hospital under data: in site.yaml" in problem["fix"]
+    typed = (hospital / "site.yaml").read_text()
+    mended = typed.replace("path: ward.csv", f"path: ward.csv, {key}: {value}")
+    (hospital / "site.yaml").write_text(mended)
+    assert set(problems(hospital, capsys)) == {"cost"}
+
+
+def test_all_columns_that_are_wrong_are_told_at_once_and_hide_no_other(hospital, capsys):
+    write_records(hospital, cholesterin=np.full(80, 5.2), krank=["perhaps"] * 80)
+    typed = (hospital / "site.yaml").read_text()
+    typed = typed.replace("column: alter", "column: altr").replace("w: f, m: m", "f: f, m: m")
+    (hospital / "site.yaml").write_text(typed.replace("sex:", "gender:"))
+    said = problems(hospital, capsys)
+    told = " ".join(one["found"] + one["fix"] for one in said["columns"])
+    for words in ("no column 'altr' in ward.csv", "did you mean 'alter'?",
+                  "the column 'gender' in site.yaml", "no column 'sex' in site.yaml"):  # fmt: skip
+        assert words in told
+    assert "mmol/l?" in said["chol"][0]["found"]
+    assert "perhaps" in said["label"][0]["found"]
+    (hospital / "site.yaml").write_text(typed.replace("krank", "ill"))
+    told = " ".join(one["found"] for one in problems(hospital, capsys)["columns"])
+    assert "no column 'altr', no label column 'ill' in ward.csv" in told
+    assert "'w' in the column 'geschlecht' for sex" in told
+
+
+def problems(hospital, capsys):
+    """What the command finds wrong, by what it looked at."""
+    main(["site", "check", str(hospital), "--json"])
+    told = json.loads(capsys.readouterr().out)["checks"]
+    wrong = [one for one in told if one["outcome"] == "problem"]
+    return {one["check"]: [o for o in wrong if o["check"] == one["check"]] for one in wrong}
 
 
 def test_records_in_a_folder_that_nobody_else_enters_are_as_its_owner_likes(hospital):
@@ -246,6 +316,31 @@ def test_the_network_is_tried_from_the_invitation_alone(tmp_path, authority, cap
     token = json.loads(paper.read_bytes())["token"]
     assert f"localhost:{port}" in ticket.read_text()
     assert token not in ticket.read_text()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("https://proxy.example:8443", ("over TLS", "HTTPS_PROXY=http://HOST:PORT")),
+        ("socks5://proxy.example:1080", ("socks5://proxy.example", "allows CONNECT")),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_one_line_among_the_others(
+    tmp_path, authority, capsys, monkeypatch, proxy, words
+):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    paper, ticket = tmp_path / "invitation.json", tmp_path / "ticket.txt"
+    paper.write_bytes(invitation(tmp_path, authority, "localhost:443"))
+    typed = ["site", "check", "--network", str(paper), "--ticket", str(ticket)]
+    assert main([*typed, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["checks"]
+    said = {one["check"]: one for one in told}
+    assert said["invitation"]["outcome"] == said["python"]["outcome"] == "passed"
+    assert said["port"]["outcome"] == "not tried"
+    for word in words:
+        assert word in said["proxy"]["found"] + said["proxy"]["fix"]
+    assert "PROBLEM   proxy" in ticket.read_text()
 
 
 def test_an_invitation_that_expired_is_a_problem_before_joining_alone(tmp_path, authority, capsys):

@@ -280,6 +280,34 @@ def test_a_registered_node_connects_and_a_revoked_one_is_refused(
     assert superlink.nodes(server) == ()
 
 
+def test_a_superlink_that_was_not_told_is_not_taken_for_one_that_is_down(
+    server: ServerFolder, tmp_path: Path
+) -> None:
+    hospital = admitted(server, "zurich", tmp_path / "zurich")
+    node_id = roster_of(server).expect("zurich").node_id
+    link = running.pid_of(server, running.SUPERLINK)
+    assert node_id is not None
+    assert link is not None
+    os.kill(link, signal.SIGSTOP)
+    try:
+        done = fedkd("server", "revoke", "zurich", "--dir", server.folder)
+    finally:
+        os.kill(link, signal.SIGCONT)
+    assert done.returncode == 3, done.stdout
+    assert "type it again" in done.stderr
+    assert pull(hospital, port_of(server), node_id) == 200  # whoever stole it is in still
+    warnings = told("server", "status", server.folder)["warnings"]
+    assert isinstance(warnings, list)
+    (warning,) = [each for each in warnings if "zurich" in each]
+    assert f"{node_id} of zurich" in warning
+    assert "fedkd server revoke 'zurich' again" in warning
+
+    said = told("server", "revoke", "zurich", "--dir", server.folder)
+    assert said["superlink_told"] is True
+    assert pull(hospital, port_of(server), node_id) == 401
+    assert "zurich" not in str(told("server", "status", server.folder)["warnings"])
+
+
 def test_with_all_that_a_site_holds_no_run_can_be_started(
     server: ServerFolder, tmp_path: Path
 ) -> None:
@@ -318,7 +346,13 @@ def test_with_all_that_a_site_holds_no_run_can_be_started(
     assert done.returncode == 0, done.stderr
 
 
-def test_a_new_certificate_is_taken_while_everything_runs(server: ServerFolder) -> None:
+def test_a_new_certificate_is_taken_while_everything_runs(
+    server: ServerFolder, tmp_path: Path
+) -> None:
+    hospital = admitted(server, "lugano", tmp_path / "lugano")
+    node_id = roster_of(server).expect("lugano").node_id
+    assert node_id is not None
+
     def shown() -> str:
         return ssl.get_server_certificate(
             ("localhost", port_of(server)), ca_certs=str(server.authority)
@@ -330,9 +364,11 @@ def test_a_new_certificate_is_taken_while_everything_runs(server: ServerFolder) 
     assert said["proxy_told"] is True
     assert until(lambda: shown() != before, 10)
     assert [running.pid_of(server, it) for it in (running.SUPERLINK, running.PROXY)] == pids
-    raw(
-        port_of(server), server.authority, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    )
+    assert pull(hospital, port_of(server), node_id) == 200  # through to the SuperLink
+    warnings = told("server", "status", server.folder)["warnings"]
+    assert isinstance(warnings, list)
+    (warning,) = [each for each in warnings if "at the SuperLink is the one of before" in each]
+    assert warning.endswith("fedkd server stop, fedkd server start")
 
 
 def test_a_second_start_is_refused(server: ServerFolder) -> None:

@@ -23,7 +23,6 @@ from fedkd.deploy.approving import rule, shown
 from fedkd.deploy.consent import Shelf
 from fedkd.deploy.socket import Away, Frame, Kind, Why
 from fedkd.federation.paying import ledger_of
-from fedkd.knowledge import Public, QuerySet
 from fedkd.privacy import Ledger
 from fedkd.wire import (
     Answer,
@@ -45,7 +44,7 @@ from fedkd.wire import (
 from tests.deploy.federated import SITES, Federated, approve, table
 from tests.deploy.federations import fedkd
 from tests.deploy.services import Service, SocketGrid, can_mount, services, small_disk, until
-from tests.deploy.test_policy import ABOUT, question
+from tests.deploy.test_policy import ABOUT, a_thousand_times, question
 
 pytestmark = pytest.mark.deploy
 SLOW = {"name": "dp_training", "epsilon": 0.4, "steps": 1500}
@@ -299,9 +298,7 @@ def test_one_record_asked_a_thousand_times_and_a_set_outside_the_policy(world: W
     run = federated.proposed("mechanism=dp_training", "audit.cosigners=0")
     generator = run.rules().generator
     _, posed = generator.pose(generator.init(run.terms().seed), None, run.terms().queries)
-    jitter = np.linspace(0, 1e-5, 1000, dtype=np.float32)[:, None]
-    inputs = np.repeat(posed.inputs[:1], 1000, axis=0) + jitter
-    many = QuerySet(inputs, Public("ours", "CC0-1.0", ABOUT))
+    many = a_thousand_times(posed.inputs[0], run.form().space)
     proposal = run.proposal()
     proposal = replace(
         proposal,
@@ -317,11 +314,11 @@ def test_one_record_asked_a_thousand_times_and_a_set_outside_the_policy(world: W
         asked = Proposal(run.id, body, proposal.signed(federated.server.key()))
         assert isinstance(east.said(asked), Considered)
         rule(east.hospital, proposal, federated.build, by="Ada Example", decline=None)
-        expect_refused(east, attack, Reason.OUTSIDE_POLICY, "most_repeats: one query 1000 times")
+        expect_refused(east, attack, Reason.OUTSIDE_POLICY, "most_repeats: found one query 1000")
     finally:
         east.hospital.site_yaml.write_text(typed)
     # The set is listed no longer: what a person had approved goes out no more.
-    expect_refused(east, attack, Reason.OUTSIDE_POLICY, "is not listed")
+    expect_refused(east, attack, Reason.OUTSIDE_POLICY, "query_sets: found ours")
 
 
 def test_an_old_backup_of_the_site_refuses_to_answer(world: World, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import trustme
 
 from tests.deploy.federated import SEED, SITES, students, table
 from tests.deploy.federations import needs_nginx
+from tests.deploy.listening import Address, is_loopback, listened_on, processes_of
 from tests.deploy.live import Live, admitted, named
 from tests.deploy.network_servers import federation as another_server
 from tests.deploy.services import until
@@ -129,6 +131,37 @@ def test_a_site_cut_off_for_half_a_minute_is_back_in_the_same_run(live: Live) ->
     assert set(took[4]) == set(SITES)
     assert live.process(EAST)["restarts"] == 0
     consistent(live, out)
+
+
+def test_nothing_listens_at_a_hospital_beyond_loopback_and_its_own_sockets(live: Live) -> None:
+    """All through a run, in all of its processes, whichever network each has."""
+    process, out = begun(live, "rounds=2")
+    where = live.sites[EAST]
+    by_address: set[Address] = set()
+    by_name: set[str] = set()
+    while process.poll() is None:
+        for one in processes_of(where):
+            addresses, names = listened_on(one)
+            by_address |= addresses
+            by_name |= names
+        time.sleep(0.1)
+    live.ended(process, out)
+    assert by_address  # Flower's node has one for its own
+    assert all(map(is_loopback, by_address)), by_address
+    folder = str(where.resolve())
+    assert any(name.startswith(folder) for name in by_name)  # the service's, and the letterbox's
+    assert all(name.startswith(folder) for name in by_name), by_name
+
+
+def test_a_listener_beyond_loopback_is_seen() -> None:
+    here = Path(f"/proc/{os.getpid()}")
+    with socket.socket(socket.AF_INET6) as six, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+        for one in (six, datagrams):
+            one.bind(("", 0))
+        six.listen()
+        ports = {one.getsockname()[1] for one in (six, datagrams)}
+        addresses, _ = listened_on(here)
+        assert ports <= {port for host, port in addresses if not is_loopback((host, port))}
 
 
 def test_a_handshake_that_was_cut_short_is_tried_again(live: Live) -> None:

@@ -41,9 +41,10 @@ World = tuple[Federated, DeployedRun]
 
 
 def made(folder: Path, *, policy: Mapping[str, Any] | None = None, **keys: Any) -> Federated:
-    """Hospitals whose policy lets figures out."""
+    """Hospitals whose policy lets figures out, exact ones where nothing is private."""
     rows = {site: [row for row in table() if row["clinic"] == site] for site in SITES}
-    policy = {"figures": ["counts"], **(policy or {})}
+    figures = ["counts"] if "mechanism" in keys else ["counts", "exact_counts"]
+    policy = {"figures": figures, **(policy or {})}
     more = {"evaluations": FIGURES, "validation": 0.4}
     return Federated.made(folder, rows, policy=policy, more=more, **keys)
 
@@ -315,6 +316,27 @@ def test_the_policy_has_the_last_word(private: World, how: str) -> None:
     }[how]  # fmt: skip
     assert spent(federated, "east") == before
     assert not counts_released(federated, "east")
+
+
+def test_without_a_bounded_budget_counts_need_the_long_word(unprotected: World) -> None:
+    """Nobody lets exact counts out by a word that elsewhere means noised ones."""
+    federated, run = unprotected
+    evaluation, east = proposed(run), federated.hospitals["east"]
+    agreed(federated, evaluation)
+    typed = east.site_yaml.read_text()
+    east.site_yaml.write_text(typed.replace("  - exact_counts\n", ""))
+    rows = rows_of(federated.evaluated(evaluation))
+    assert {site: row["left_out"] for site, row in rows.items()} == {
+        "east": "refused: outside_policy", "north": None, "west": None,
+    }  # fmt: skip
+    assert not counts_released(federated, "east")
+    why = "figures: found counts without noise: the budget bounds nothing, expected [counts, exac"
+    assert why in (east.site / "errors.txt").read_text()
+    another = proposed(run, epsilon=2.0)
+    ruled = {site: one.ruling for site, one in taken_in(federated, another).items()}
+    assert ruled == {"east": Ruling.DECLINED, "north": Ruling.PENDING, "west": Ruling.PENDING}
+    with pytest.raises(BadInput, match="without noise"):
+        approve(federated, another, "east")
 
 
 def test_a_model_is_brought_by_a_person_and_is_the_one_that_was_proposed(

@@ -90,9 +90,9 @@ def test_other_names_units_and_codes_give_the_same_records(made: Made) -> None:
 
 
 def test_a_patients_column_makes_a_patient_of_several_rows(made: Made) -> None:
-    founded = made.found(german(made, data={"patient": "Nr"}, policy={"smallest_training_set": 30}))
+    founded = made.found(german(made, data={"patient": "Nr"}, policy={"smallest_training_set": 27}))
     assert founded.patients == 30
-    with pytest.raises(BadInput, match="30 patients"):
+    with pytest.raises(BadInput, match="27 patients to learn from"):
         made.found(german(made, data={"patient": "Nr"}))
 
 

@@ -46,7 +46,9 @@ def federated(tmp_path_factory: pytest.TempPathFactory) -> Federated:
         "data": {"path": "pictures"}, "columns": {}, "label": None, "model": "cnn",
         "evaluations": {"models": ["cnn"]},
     }  # fmt: skip
-    policy = {"figures": ["counts"], "query_sets": {"generators": ["procedural"]}}
+    policy = {
+        "figures": ["counts", "exact_counts"], "query_sets": {"generators": ["procedural"]},
+    }  # fmt: skip
     return Federated.made(
         tmp_path_factory.mktemp("pictures") / "all", {"east": 1, "north": 2},  # type: ignore[dict-item]
         form={"space": SPACE}, deal=pictures, policy=policy, more=more,

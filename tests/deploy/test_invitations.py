@@ -236,3 +236,17 @@ def test_whom_a_hospital_trusts_stands_in_its_log(federated: Federated) -> None:
     told = {"whose": "federation", "by": "Ada Example", "old_vkey": old}
     assert told.items() <= entry.body.items()
     assert entry.body["new_vkey"] == server.vkey().text()
+
+
+def test_both_sides_say_that_the_coordinator_reads_the_invitations_fingerprint(
+    server: ServerFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever reads it to the one who sent it has compared nothing with anybody."""
+    paper = tmp_path / "oslo.invitation"
+    assert main(["server", "invite", "oslo", "--dir", str(server.folder), "--out", str(paper)]) == 0
+    there = capsys.readouterr().out
+    read = Invitation.parse(paper.read_bytes(), "oslo").fingerprint()
+    assert f"fingerprint {read}" in there
+    assert "they call you: you read it to them, and they compare" in " ".join(there.split())
+    assert main(["site", "join", str(paper), "--dir", str(tmp_path / "oslo")]) == 0
+    assert f"{read}   (the coordinator reads, you compare)" in capsys.readouterr().out

@@ -4,11 +4,12 @@ import shutil
 import socket
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import trustme
 
-from fedkd.deploy.firewall import ticket
+from fedkd.deploy.firewall import IDLE, ticket
 from fedkd.deploy.hospital_proxy import proxy_for
 from fedkd.deploy.machine_check import (
     LEAST_FREE,
@@ -19,6 +20,7 @@ from fedkd.deploy.machine_check import (
 )
 from fedkd.deploy.network_check import STEPS, Target, check_network, clock_verdict
 from fedkd.deploy.verdicts import Verdict, in_order, not_tried, passed
+from fedkd.federation.flower.node import HEARTBEAT_SECONDS, POLL_SECONDS
 from fedkd.knowledge import BadInput
 from tests.deploy.network_servers import (
     connect_proxy,
@@ -247,11 +249,20 @@ def test_a_ticket_says_all_that_network_people_ask(authority):
     with federation(authority) as port:
         there = target(authority, port)
         text = ticket(there, "heart", "north", None, check_network(there, None, 2.0))
-    for part in (f"localhost:{port}", "outbound only", "TLS 1.2", "inspection", "every 3 seconds",
+    for part in (f"localhost:{port}", "outbound only", "TLS 1.2", "inspection",
                  "openssl s_client", "SHA-256", "PASSED", socket.gethostname()):  # fmt: skip
         assert part in text
+    assert IDLE in " ".join(text.split())
     assert max(len(line) for line in text.splitlines() if "openssl" not in line) <= 120
     assert there.ca.strip() in text
+
+
+def test_how_often_a_hospital_asks_is_told_as_it_is():
+    """The network's people hold a client to its ticket, and to the table in the guide."""
+    assert IDLE.startswith(f"a request every {POLL_SECONDS:g} seconds")
+    assert f"every {HEARTBEAT_SECONDS:g}, about" in IDLE
+    guide = Path(__file__).parents[2] / "docs" / "deploy.md"
+    assert f"| idle traffic | {IDLE} |" in guide.read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")

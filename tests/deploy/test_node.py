@@ -7,10 +7,12 @@ import httpx
 import pytest
 
 from fedkd.deploy.hospital import Hospital
+from fedkd.deploy.node_words import without_tunnel
 from fedkd.deploy.starting import NODE_RETRY_SECONDS, explain_node, reached
 from fedkd.federation.flower.node import (
     HEARTBEAT_VARIABLE,
     POLL_VARIABLE,
+    PROXY,
     Trouble,
     heartbeat_seconds,
     keep_shut,
@@ -49,6 +51,40 @@ def test_no_line_that_was_cut_reads_like_a_certificate(error: httpx.TransportErr
         trouble.watched(failing(error))
     assert not any(word in str(raised.value).lower() for word in ("certificate", "ssl", "tls"))
     assert trouble.last_words() == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("503 Service Unavailable", "by 503: the proxy does not reach there:8443"),
+        ("407 Who? TLS certificate of SSL wanted", "by 407: it wants a name and password"),
+        ("403 Forbidden", "by 403: ask the network's people to allow CONNECT to there:8443"),
+        ("Invalid username/password", "does not answer CONNECT as one does"),
+    ],
+)
+def test_what_the_hospitals_own_proxy_refuses_is_tried_again_and_told(
+    said: str, words: str
+) -> None:
+    """Flower neither retries after httpx's ProxyError, nor says whose refusal it was."""
+    from flwr.supercore.retry.http_retry import _RETRYABLE_TRANSPORT_ERRORS
+
+    lines: list[str] = []
+    trouble = Trouble(tell=lines.append)
+    with pytest.raises(_RETRYABLE_TRANSPORT_ERRORS) as raised:
+        trouble.watched(failing(httpx.ProxyError(said)))
+    assert not any(word in str(raised.value).lower() for word in ("certificate", "ssl", "tls"))
+    assert trouble.last_words() == ""
+    log = f"{lines[0]}\nConnection attempt failed, retrying in 1.00 seconds\n"
+    assert words in without_tunnel(log, "there:8443")
+
+
+@pytest.mark.parametrize(
+    "later", ["SuperNode ID: 7", "Connection successful after", "Exit Code: 305"]
+)
+def test_a_proxy_is_not_blamed_once_it_let_the_node_through(later: str) -> None:
+    assert without_tunnel(f"{PROXY}503\n", "there:8443")
+    assert without_tunnel(f"{PROXY}503\n{later}\n", "there:8443") == ""
+    assert without_tunnel(f"{later}\n", "there:8443") == ""
 
 
 def test_a_certificate_that_is_not_trusted_is_the_last_word_until_a_call_goes_well() -> None:
@@ -105,6 +141,7 @@ def test_a_node_that_is_refused_ends_for_that_reason_alone() -> None:
         (["SuperNode ID: 7", "Connection attempt failed, retrying in 1.00 seconds"], False),
         (["SuperNode ID: 7", "fedkd: the node ends: it stopped asking"], False),
         (["SuperNode ID: 7", "Exit Code: 305"], False),
+        (["SuperNode ID: 7", f"{PROXY}503"], False),
     ],
 )
 def test_a_node_that_ended_is_not_connected(tmp_path, lines: list[str], connected: bool) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from fedkd.audit.passphrase import CREDENTIAL
 from fedkd.cli.app import app
+from tests.deploy.federations import coordinator, enrolled
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGING = ROOT / "packaging"
@@ -24,6 +25,21 @@ CONTAINERS = sorted((PACKAGING / "containers").glob("Containerfile.*"))
 EXPOSURE = {"fedkd-site": 1.0, "fedkd-letterbox": 2.0, "fedkd-server": 2.0}
 """At most, by systemd-analyze security: 0 is shut, 10 is open; `OK` ends at 5."""
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group's
+
+
+GUIDE = (ROOT / "docs" / "deploy.md").read_text()
+FEDKD = re.compile(
+    r"(?:/opt/fedkd/bin/fedkd|--entrypoint fedkd \S+|exec (?:--\S+ )*\S+ fedkd) (.+)$"
+)
+"""What of a line of the guide is a command of ours: of the program, or inside of a container."""
+
+
+def typed(heading):
+    """The lines of the guide's blocks below a heading."""
+    section = GUIDE[GUIDE.index(f"\n{heading}\n") + len(heading) :]
+    section = re.split(r"^#+ ", section, maxsplit=1, flags=re.MULTILINE)[0]
+    blocks = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line]
 
 
 def settings(unit):
@@ -36,9 +52,12 @@ def settings(unit):
 
 def expect_parses(words):
     """A command of ours with its arguments and options, as the command line reads it."""
-    program, group, name, *rest = words
+    program, name, *rest = words
     assert Path(program).name == "fedkd"
-    command = COMMANDS[group].commands[name]
+    command = COMMANDS[name]
+    while hasattr(command, "commands"):
+        name, *rest = rest
+        command = command.commands[name]
     command.make_context(name, rest, resilient_parsing=False)
 
 
@@ -86,6 +105,92 @@ def test_what_opens_the_keys_goes_to_the_half_that_has_no_network():
         assert unit["RuntimeDirectory"] == folder
         assert unit["RuntimeDirectoryMode"] == mode
     assert "LoadCredential" not in letterbox
+
+
+@pytest.mark.parametrize("heading", ["## As services", "### In containers"])
+def test_what_the_guide_has_typed_there_are_commands_of_ours(heading):
+    found = [match[1] for line in typed(heading) if (match := FEDKD.search(line))]
+    assert {words.split()[1] for words in found} >= {"init", "join"}
+    for words in found:
+        expect_parses(["fedkd", *shlex.split(words)])
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_the_guide_makes_all_that_a_unit_names_before_it_is_enabled(unit):
+    told, lines = settings(unit), typed("## As services")
+
+    def first(*words):
+        return next(at for at, line in enumerate(lines) if all(word in line for word in words))
+
+    enabled = first("systemctl enable", unit.stem)
+    assert first("useradd", f"/usr/sbin/nologin {told['User']}") < enabled
+    copied = first("cp ", f"packaging/systemd/{unit.name} ", "/etc/systemd/system/")
+    assert copied < enabled
+    written = told["ReadWritePaths"]
+    makers = [at for at, line in enumerate(lines) if line.startswith(("install -d", "sudo -u"))]
+    made = {at: word for at in makers for word in shlex.split(lines[at]) if word.startswith("/var")}
+    assert any(Path(written).is_relative_to(word) and at < enabled for at, word in made.items())
+    folder = shlex.split(told["ExecStart"])[3]
+    (found,) = {at for at in makers if re.search(rf"(--dir|server init) {folder}( |$)", lines[at])}
+    assert found < enabled
+    assert f"sudo -u {settings(unit)['User'].removesuffix('-letterbox')} " in lines[found]
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("useradd") is None, reason="needs root and shadow's tools"
+)
+def test_the_guides_users_can_be_made_and_are_the_units(tmp_path):
+    lines = [it for it in typed("## As services") if it.startswith(("useradd", "groupadd"))]
+    made = made_below(tmp_path, lines)
+    groups = {
+        line.split(":")[2]: line.split(":")[0]
+        for line in (tmp_path / "etc/group").read_text().splitlines()
+    }
+    of = {name: groups[number] for name, _, _, number, *_ in (it.split(":") for it in made)}
+    for unit in UNITS:
+        assert of[settings(unit)["User"]] == settings(unit)["Group"]
+
+
+def made_below(folder, lines):
+    """The accounts that these lines make in an empty system below a folder, as /etc/passwd."""
+    (folder / "etc").mkdir()
+    for name in ("passwd", "group", "shadow", "gshadow"):
+        (folder / "etc" / name).write_text("")
+    for line in lines:
+        program, *options = shlex.split(line)
+        subprocess.run([program, "--prefix", str(folder), *options], check=True)
+    return (folder / "etc/passwd").read_text().splitlines()
+
+
+def test_what_the_containers_mount_is_there_once_a_hospital_has_joined(tmp_path):
+    """Podman mounts no folder that is not there, and Docker makes root's of it."""
+    enrolled(coordinator(tmp_path), "north", tmp_path / "hospital")
+    whole = yaml.safe_load((PACKAGING / "containers/site.compose.yaml").read_text())
+    mounted = [it for half in whole["services"].values() for it in half["volumes"]]
+    inside = [it.split(":")[0].removeprefix("${HOSPITAL}/") for it in mounted]
+    inside = [it for it in inside if not it.startswith(("${", "opened"))]
+    assert inside == ["letterbox", "run"]
+    assert all((tmp_path / "hospital" / it).is_dir() for it in inside)
+    lines = typed("### In containers")
+    joins, starts = (
+        next(at for at, line in enumerate(lines) if words in line)
+        for words in ("site join", "$COMPOSE up")
+    )
+    assert joins < starts
+
+
+def test_the_guides_folders_belong_to_the_containers_users():
+    (site,) = {it for it in CONTAINERS if it.name.endswith("site")}
+    (server,) = {it for it in CONTAINERS if it.name.endswith("server")}
+    users = {
+        file: re.findall(r"useradd --uid (\d+)", file.read_text())[0] for file in (site, server)
+    }
+    owners = {
+        re.search(r"-o (\d+)", line)[1]  # type: ignore[index]  # every such line names its owner
+        for line in typed("### In containers")
+        if line.startswith("install")
+    }
+    assert owners == set(users.values())
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
@@ -147,17 +252,15 @@ def test_its_shell_lines_parse_and_install_by_hashes_without_an_index(file):
 )
 @pytest.mark.parametrize("file", CONTAINERS, ids=lambda file: file.name)
 def test_its_users_can_be_made(file, tmp_path):
-    (tmp_path / "etc").mkdir()
-    for name in ("passwd", "group", "shadow", "gshadow"):
-        (tmp_path / "etc" / name).write_text("")
-    for word, rest in instructions(file):
-        if word == "RUN" and rest.startswith(("useradd", "groupadd")):
-            program, *options = shlex.split(rest)
-            subprocess.run([program, "--prefix", str(tmp_path), *options], check=True)
-    made = (tmp_path / "etc/passwd").read_text()
+    told = [
+        rest
+        for word, rest in instructions(file)
+        if word == "RUN" and rest.startswith(("useradd", "groupadd"))
+    ]
+    made = made_below(tmp_path, told)
     for word, rest in instructions(file):
         if word == "USER":
-            assert f":{rest}:" in made
+            assert any(f":{rest}:" in line for line in made)
 
 
 def test_the_halves_of_a_hospital_share_a_socket_and_nothing_else():
@@ -182,3 +285,5 @@ def test_the_letterbox_container_installs_its_own_short_list():
     stage = text[text.index("AS letterbox") :]
     assert "/wheelhouse/letterbox.txt" in stage
     assert "/wheelhouse/requirements.txt" not in stage
+    checked = "sed -n 's/^#: //p' requirements.txt | sha256sum --check --quiet && "
+    assert stage.index(checked) < stage.index("pip install")

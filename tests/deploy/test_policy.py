@@ -1,6 +1,7 @@
 """A server that asks for more than a hospital allows: each refusal is typed, and in its log."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +12,13 @@ import yaml
 
 from fedkd.audit import Log
 from fedkd.cli.deployed import DeployedRun
+from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import BY_POLICY, MOST_PROPOSALS, Desk, Shelf
 from fedkd.deploy.decisions import decide
 from fedkd.deploy.policy import Policy
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.participant import Refused
-from fedkd.knowledge import BadInput, Public, QuerySet, Synthetic
+from fedkd.knowledge import Array, BadInput, Public, QuerySet, Space, Synthetic
 from fedkd.wire import (
     Answer,
     Considered,
@@ -117,11 +119,11 @@ OUTSIDE: dict[str, tuple[Callable[[DeployedRun], Question], str]] = {
     ),
     "another seed": (
         lambda run: question(run, QuerySet(posed(run).inputs, drawn(run, seed=8))),
-        "others than approved",
+        "queries: found ",
     ),
     "a public set in place of a drawn one": (
         lambda run: question(run, QuerySet(posed(run).inputs, Public("x", "CC0-1.0", ABOUT))),
-        "others than approved",
+        "queries: found ",
     ),
     "a set that the generator never made": (
         lambda run: question(run, QuerySet(posed(run).inputs[::-1], posed(run).origin)),
@@ -163,7 +165,7 @@ def test_a_round_asked_again_in_other_words_gets_no_more_rows_than_were_approved
     assert refused.reason is Reason.OUTSIDE_POLICY
     assert isinstance(said(federated, question(run)), Answer)  # what left before is given again
     errors = (federated.hospitals["east"].site / "errors.txt").read_text()
-    assert "the rows: 87, other than approved" in errors
+    assert "the rows: found 87, expected at most 60" in errors
 
 
 def fewer(run: DeployedRun, count: int) -> QuerySet:
@@ -173,8 +175,14 @@ def fewer(run: DeployedRun, count: int) -> QuerySet:
 
 POLICIES: dict[str, tuple[Mapping[str, Any], str]] = {
     "no query set at all": ({"query_sets": {}}, "query_sets"),
-    "too many in the run": ({"most_queries": {"run": 29}}, "most_queries: 30 in this run"),
-    "too many in the day": ({"most_queries": {"day": 29}}, "most_queries: 30 in this day"),
+    "too many in the run": ({"most_queries": {"run": 59}}, "most_queries a run: found 60, exp"),
+    "too many in the day": (
+        {"most_queries": {"day": 29}},
+        "most_queries a day: found 30, expected at most 29",
+    ),
+    "too few patients": ({"smallest_training_set": 500}, "smallest_training_set: found "),
+    "too many rounds": ({"most_rounds": 1}, "most_rounds: found 2, expected at most 1"),
+    "too many epochs": ({"most_epochs": 1}, "most_epochs: found 2, expected at most 1"),
 }
 
 
@@ -188,34 +196,123 @@ def test_the_policy_is_the_last_word_after_an_approval(
     expect_refused(federated, question(run), Reason.OUTSIDE_POLICY, why)
 
 
+def test_more_cosigners_may_be_wanted_after_an_approval(private: Federated) -> None:
+    with_policy(private, fewest_cosigners=0)
+    run = private.proposed("mechanism=dp_training", "audit.cosigners=0")
+    taken_in(private, run)
+    approve(private, run, "east")
+    with_policy(private, fewest_cosigners=1)
+    why = "fewest_cosigners: found 0 others, expected at least 1"
+    expect_refused(private, question(run), Reason.OUTSIDE_POLICY, why)
+    with Log(private.hospitals["east"].site / "log.sqlite", "east") as log:
+        assert not list(log.entries("budget.charged"))
+
+
+def test_a_rehearsal_that_was_begun_ends_where_the_policy_wants_none(federated: Federated) -> None:
+    run = federated.proposed("audit.cosigners=0", rehearsal=True)
+    taken_in(federated, run)
+    with_policy(federated, rehearsals=False)
+    refused = said(federated, question(run))
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.OUTSIDE_POLICY
+
+
 def test_nothing_is_answered_outside_the_hours(approved: tuple[Federated, DeployedRun]) -> None:
     federated, run = approved
     night = datetime(2026, 11, 30, 3, 0).astimezone()
     hours = {"hours": "08:00-18:00"}
     with_policy(federated, **hours)
     expect_refused(
-        federated, question(run), Reason.OUTSIDE_POLICY, "hours: 03:00", now=night.timestamp()
+        federated,
+        question(run),
+        Reason.OUTSIDE_POLICY,
+        "hours: found 03:00, expected 08:00-18:00",
+        now=night.timestamp(),
     )
+
+
+def a_thousand_times(record: Array, space: Space) -> QuerySet:
+    """One record, where a rounding tips over, moved a little to either side of it."""
+    step = (space.high - space.low) / 1000
+    record = np.clip(record, space.low + step, space.high - step)
+    edge = space.low + np.round((record - space.low) / step) * step
+    moved = np.random.default_rng(0).uniform(-1e-5, 1e-5, (1000, *space.shape))
+    return QuerySet((edge + moved).astype(np.float32), Public("ours", "CC0-1.0", ABOUT))
+
+
+@pytest.fixture
+def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets this machine's time zone."""
+
+    def set_to(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield set_to
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_day_is_this_machines_own_as_its_hours_are(
+    approved: tuple[Federated, DeployedRun], in_zone: Callable[[str], None]
+) -> None:
+    """Before midnight in UTC and after it is one evening in New York."""
+    federated, run = approved
+    with_policy(federated, most_queries={"day": 59})
+    with Log(
+        federated.hospitals["east"].site / "log.sqlite", "east", lambda: "2026-12-01T23:30:00Z"
+    ) as log:
+        log.append("before", "release.outputs", {"run": "before", "items": 30})
+    after = datetime(2026, 12, 2, 0, 30, tzinfo=UTC).timestamp()
+    in_zone("America/New_York")
+    refused = said(federated, question(run), now=after)
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.OUTSIDE_POLICY
+    errors = (federated.hospitals["east"].site / "errors.txt").read_text()
+    assert "most_queries a day: found 60, expected at most 59" in errors
+    in_zone("UTC")
+    assert isinstance(said(federated, question(run), now=after), Answer)
 
 
 def test_one_record_asked_a_thousand_times_is_refused(federated: Federated) -> None:
     """The averaging attack: under noise, a thousand answers about one record tell it."""
     with_policy(federated, query_sets={"sources": ["ours"]})
     made = federated.proposed("audit.cosigners=0")
-    one = posed(made).inputs[:1]
-    jitter = np.linspace(0, 1e-5, 1000, dtype=np.float32)[:, None]
-    many = QuerySet(np.repeat(one, 1000, axis=0) + jitter, Public("ours", "CC0-1.0", ABOUT))
+    many = a_thousand_times(posed(made).inputs[0], made.form().space)
     proposal = replace(
         made.proposal(),
         asked={**made.proposal().asked, "size": 1000, "seed": 7},
         query={"kind": "public", "source": "ours", "licence": "CC0-1.0", "digest": many.digest},
     )
-    propose(federated, proposal)
-    from fedkd.deploy.approving import rule
-
-    rule(federated.hospitals["east"], proposal, federated.build, by="Ada", decline=None)
+    agree(federated, proposal)
     attack = question(made, many, about=many.digest, origin=many.origin)
-    expect_refused(federated, attack, Reason.OUTSIDE_POLICY, "most_repeats: one query 1000 times")
+    expect_refused(
+        federated, attack, Reason.OUTSIDE_POLICY, "most_repeats: found one query 1000 times"
+    )
+
+
+@pytest.mark.parametrize("source", ["breast-cancer", "digits, held out"])
+def test_rows_under_the_name_of_a_set_that_is_here_are_looked_up(
+    federated: Federated, source: str
+) -> None:
+    """A source is the coordinator's word, unless this installation carries the set itself."""
+    with_policy(federated, query_sets={"sources": [source]})
+    made = federated.proposed("audit.cosigners=0")
+    theirs = QuerySet(posed(made).inputs, Public(source, "CC BY 4.0", ABOUT))
+    query = {"kind": "public", "source": source, "licence": "CC BY 4.0", "digest": theirs.digest}
+    agree(federated, replace(made.proposal(), query=query))
+    asked = question(made, theirs)
+    expect_refused(
+        federated, asked, Reason.OUTSIDE_POLICY, f"30 of 30 rows that are not of {source}"
+    )
+    with_policy(federated, query_sets={"digests": [theirs.digest]})  # of these very rows
+    assert isinstance(said(federated, asked), Answer)
+
+
+def agree(federated: Federated, proposal: RunProposal) -> None:
+    """It came in, and a person at east said yes."""
+    propose(federated, proposal)
+    rule(federated.hospitals["east"], proposal, federated.build, by="Ada", decline=None)
 
 
 def propose(federated: Federated, proposal: RunProposal, site: str = "east") -> Said:
@@ -273,17 +370,18 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize("rule", ALLOWED)
+@pytest.mark.parametrize("broken", ALLOWED)
 def test_a_proposal_outside_the_policy_is_declined_without_asking_anybody(
-    federated: Federated, rule: str
+    federated: Federated, broken: str
 ) -> None:
-    with_policy(federated, **ALLOWED[rule])
+    with_policy(federated, **ALLOWED[broken])
     reply = taken_in(federated, federated.proposed())["east"]
     assert isinstance(reply, Considered)
     assert reply.ruling is Ruling.DECLINED
     with Log(federated.hospitals["east"].site / "log.sqlite", "east") as log:
         (entry,) = log.entries("release.refused")
-    assert entry.body["reason"] == rule
+    assert entry.body["reason"].startswith(f"{broken}: found ")
+    assert ", expected " in entry.body["reason"]
     assert entry.body["by"] == "policy in site.yaml"
 
 
@@ -393,6 +491,7 @@ def test_rehearsals_that_nobody_was_asked_about_make_room(federated: Federated) 
     [
         {"hours": "8-18"},
         {"figures": ["accuracy"]},
+        {"figures": ["exact_counts"]},
         {"most_rounds": 0},
         {"most_queries": {"week": 3}},
         {"query_sets": ["dictionary"]},

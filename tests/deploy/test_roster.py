@@ -1,6 +1,7 @@
 """The roster: an invitation is for one use, keys are nobody else's, who is revoked stays so."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from fedkd.audit.keys import log_key
 from fedkd.deploy.coordinator import admit, invite, revoke, roster_of
 from fedkd.deploy.invitations import Enrolment
 from fedkd.deploy.joining import join
-from fedkd.deploy.roster import read_roster
+from fedkd.deploy.roster import read_roster, write_roster
+from fedkd.deploy.running import _started
 from fedkd.deploy.server_folder import ServerFolder
+from fedkd.deploy.superlink import CannotTell
 from fedkd.knowledge import BadInput
 from tests.deploy.federations import coordinator, enrolled
 
@@ -129,6 +132,28 @@ def test_a_revoked_node_key_is_never_taken_again(server: ServerFolder, tmp_path:
     revoke(server, "cleveland")
     invite(server, "cleveland")
     assert len(roster_of(server).expect("cleveland").former_nodes) == 2
+
+
+def test_a_revocation_that_the_superlink_did_not_hear_of_is_finished_by_the_next(
+    server: ServerFolder, tmp_path: Path
+) -> None:
+    admit(server, enrolled(server, "cleveland", tmp_path / "cleveland").path.read_bytes(), yes)
+    roster = roster_of(server)
+    known = replace(roster.expect("cleveland"), node_id=7)
+    write_roster(server.folder / "roster.json", roster.with_member(known))
+    pid = server.folder / "pids" / "superlink.pid"
+    pid.write_text(f"{os.getpid()} {_started(os.getpid())}\n")  # a process, and nobody answers
+    joined = enrolled(server, "zurich", tmp_path / "zurich")
+    with pytest.raises(CannotTell):
+        admit(server, joined.path.read_bytes(), yes)
+    assert roster_of(server).expect("zurich").state == "invited"
+    for _ in range(2):
+        with pytest.raises(CannotTell):
+            revoke(server, "cleveland")
+        member = roster_of(server).expect("cleveland")
+        assert (member.state, member.node_id) == ("revoked", 7)
+    pid.unlink()
+    assert revoke(server, "cleveland") is False  # nothing runs: not registered at the next start
 
 
 def test_names_that_differ_by_case_alone_are_one(server: ServerFolder) -> None:

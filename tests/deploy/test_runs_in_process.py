@@ -13,6 +13,8 @@ from fedkd.cli.run import open_run
 from fedkd.cli.site import disclose_bodies
 from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import Desk, Shelf
+from fedkd.deploy.coordinator import revoke
+from fedkd.federation.checkpoint import ServerFolder
 from fedkd.federation.paying import ledger_of
 from fedkd.federation.rounds import NoQuorum
 from fedkd.report.building import build as build_report
@@ -32,6 +34,26 @@ class Dying(FederatedGrid):
             raise KeyboardInterrupt
         self.left -= 1
         return super().pull_messages(message_ids)
+
+
+class Killed(FederatedGrid):
+    """A grid whose server is killed once the closing question is answered, before all cosigned."""
+
+    def __init__(self, federated: Federated, run: Path) -> None:
+        super().__init__(federated)
+        self.server = ServerFolder(run / "server")
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        if self.server.load().closed:
+            raise KeyboardInterrupt
+        return super().push_messages(messages)
+
+
+class Deserted(FederatedGrid):
+    """A grid that no hospital is connected to."""
+
+    def get_node_ids(self) -> list[int]:
+        return []
 
 
 def events(folder: Path, site: str, type: str) -> list[dict[str, Any]]:
@@ -97,6 +119,32 @@ def test_a_run_that_was_cut_off_within_a_round_ends_with_the_same_student(
     assert students(federated.conducted(again)) == students(simulation)
 
 
+@pytest.mark.parametrize("grid", [Deserted, FederatedGrid])
+def test_a_run_that_was_cut_off_after_its_closing_question_needs_no_hospital(
+    as_simulated: Federated, simulation: Path, grid: type[FederatedGrid]
+) -> None:
+    """Whoever is there cosigns the last entries; nobody is proposed to, and nobody waited for."""
+    federated = as_simulated
+    run = federated.proposed()
+    taken_in(federated, run)
+    approve(federated, run)
+    with pytest.raises(KeyboardInterrupt):
+        federated.conducted(run, Killed(federated, run.folder))
+    assert not (run.folder / "summary.json").exists()
+    rulings = run.told()["rulings"]
+
+    folder = federated.conducted(open_run(str(run.folder)), grid(federated))
+
+    assert students(folder) == students(simulation)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["audit"]["verified"]
+    assert not any(row["left_out"] for row in summary["clients"])
+    assert run.told()["rulings"] == rulings
+    assert not events(folder / "server", "server", "party.left")
+    said = (folder / "audit" / "server.checkpoint").read_text()
+    assert said.count("\n— ") == (1 if grid is Deserted else 4), said
+
+
 def test_a_private_run_spends_what_was_planned_and_nothing_twice(private: Federated) -> None:
     run = private.proposed("mechanism=dp_training", "mechanism.epsilon=0.3")
     taken_in(private, run)
@@ -152,7 +200,7 @@ def test_the_run_goes_on_without_a_site_that_takes_no_part(federated: Federated,
     assert not events(west.site, "west", "release.outputs")
     if how == "policy":
         (refused,) = events(west.site, "west", "release.refused")
-        assert refused["reason"] == "smallest_training_set"
+        assert refused["reason"].startswith("smallest_training_set: found ")
     (left,) = events(folder / "server", "server", "party.left")
     assert left["party"] == "west"
 
@@ -166,6 +214,85 @@ def test_a_site_that_takes_its_yes_back_is_left_out_from_then_on(federated: Fede
     folder = federated.conducted(run)
     clients = json.loads((folder / "summary.json").read_text())["clients"]
     assert [row["site"] for row in clients if row["left_out"]] == ["west"]
+
+
+class Revoking(FederatedGrid):
+    """A grid on which a site is revoked while the first round's answers come in."""
+
+    def __init__(self, federated: Federated, site: str) -> None:
+        super().__init__(federated)
+        self.federated, self.site = federated, site
+        self.began = self.revoked = False
+        self.asked_after: set[int] = set()
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        letters = list(messages)
+        self.began |= any(letter.metadata.group_id == "1" for letter in letters)
+        if self.revoked:
+            self.asked_after |= {letter.metadata.dst_node_id for letter in letters}
+        return super().push_messages(letters)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        if self.began and not self.revoked:
+            revoke(self.federated.server, self.site)
+            self.revoked = True
+        return super().pull_messages(message_ids)
+
+
+def test_a_site_that_is_revoked_in_a_run_is_asked_nothing_more(federated: Federated) -> None:
+    run = federated.proposed()
+    taken_in(federated, run)
+    approve(federated, run)
+    grid = Revoking(federated, "west")
+    folder = federated.conducted(run, grid)
+    assert grid.asked_after == {federated.nodes[site] for site in ("east", "north")}
+    with Log(folder / "server" / "log.sqlite", "server") as log:
+        left_out = [entry.body["left_out"] for entry in log.entries("answers.admitted")]
+    assert left_out == [{}, {"west": "not admitted"}]
+
+
+def test_a_site_that_left_and_is_there_when_the_run_goes_on_is_enrolled_again(
+    federated: Federated,
+) -> None:
+    run = federated.proposed()
+    taken_in(federated, run)
+    approve(federated, run)
+    west = federated.hospitals["west"]
+    west.paused.write_text("now\n")
+    with pytest.raises(KeyboardInterrupt):
+        federated.conducted(run, Dying(federated, replies=6))
+    for _ in range(2):  # the same is said once
+        with pytest.raises(KeyboardInterrupt):
+            federated.conducted(open_run(str(run.folder)), Dying(federated, replies=3))
+    west.paused.unlink()
+    folder = federated.conducted(open_run(str(run.folder)))
+    with Log(folder / "server" / "log.sqlite", "server") as log:
+        told = [(it.type, it.body) for it in log.entries()]
+    about_west = [
+        type
+        for type, body in told
+        if body.get("party") == "west" or (type == "answers.admitted" and "west" in body["answers"])
+    ]
+    assert about_west == [
+        "party.enrolled",
+        "party.left",
+        "party.enrolled",
+        *["answers.admitted"] * 2,
+    ]
+    assert json.loads((folder / "summary.json").read_text())["audit"]["verified"]
+    assert not build_report(folder, {}).derived.trouble
+
+
+def test_a_site_that_is_revoked_while_people_decide_takes_no_part(federated: Federated) -> None:
+    run = federated.proposed()
+    taken_in(federated, run)
+    approve(federated, run)
+    grid = Revoking(federated, "west")
+    grid.began = True  # with the first ruling that comes in
+    folder = federated.conducted(run, grid)
+    assert federated.nodes["west"] not in grid.asked_after
+    (left,) = events(folder / "server", "server", "party.left")
+    assert left["party"] == "west"
 
 
 def playing(own: Desk, other: Desk) -> Desk:

@@ -1,12 +1,18 @@
 """How a coordinator and a hospital say that they stand, to a person, to a program, to a watcher."""
 
+import fcntl
 import http.client
 import json
 import logging
+import os
 import re
+import shutil
+import socket
+import sqlite3
+import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,17 +22,21 @@ from fedkd.audit import Log
 from fedkd.cli.hospital import start as site_start
 from fedkd.cli.hospital import status as site_status
 from fedkd.cli.server import status as server_status
+from fedkd.cli.telling import alone
 from fedkd.deploy.authority import ending, make_authority, make_leaf
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.hospital_standing import figures_of, standing_of
 from fedkd.deploy.lines import JsonLines, Line, teller
 from fedkd.deploy.metrics import Metric, one, server, text_of
 from fedkd.deploy.preparing import Whose, prepare_letterbox
+from fedkd.deploy.run_standing import CONDUCTING, is_conducted
+from fedkd.deploy.running import SERVER, SUPERLINK, _write_pid
 from fedkd.deploy.server_metrics import KEPT_SECONDS, kept, server_metrics
 from fedkd.deploy.service import Service
 from fedkd.deploy.site_metrics import site_metrics
 from fedkd.deploy.socket import listening
-from fedkd.deploy.standing import Standing, standing
+from fedkd.deploy.standing import SERVED, Standing, standing
+from fedkd.federation.durable import write_json
 from fedkd.knowledge import BadInput
 from tests.deploy.federated import SITES, Federated, table
 
@@ -91,7 +101,9 @@ def test_a_coordinator_tells_round_and_who_cosigned_its_log(
     assert set(cosigned["by"]) <= set(SITES[:2])
     assert 0 < cosigned["size"] <= run["checkpoint"]["size"]
     assert server_status(federated.server.folder, as_json=False) == 0
-    assert "closing; log of" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "closing; log of" in said
+    assert "; none, NOT PRIVATE" in said
 
 
 def test_a_hospital_tells_round_budget_and_who_cosigned_its_log(
@@ -139,6 +151,157 @@ def test_a_coordinator_is_warned_before_a_certificate_expires(federated: Federat
     named = 'fedkd_certificate_expiry_timestamp_seconds{name="server.crt"}'
     left = parsed(text_of(server_metrics(found)))[named] - datetime.now(UTC).timestamp()
     assert (SOON - 1) * 86_400 < left < (SOON + 1) * 86_400
+
+
+@contextmanager
+def shown(certificate: Path, key: Path) -> Iterator[int]:
+    """The port of a TLS server on loopback that shows a certificate, and says nothing."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    bare, _ = listener.accept()
+                    with bare, suppress(OSError):
+                        tls.wrap_socket(bare, server_side=True).close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(("left", "said"), [(-1, "expired"), (SOON, "expires")])
+def test_a_certificate_that_the_superlink_still_serves_is_warned_of(
+    federated: Federated, tmp_path: Path, left: int, said: str
+) -> None:
+    server = federated.copied(tmp_path / "all").server
+    now = datetime.now(UTC)
+    make_leaf(server.keys, "127.0.0.1", now=now - timedelta(days=365 - left, hours=-1))
+    for name in ("server.crt", "server.key"):
+        shutil.copy(server.keys / name, tmp_path / name)
+    make_leaf(server.keys, "127.0.0.1")  # as fedkd server rotate makes it
+    for name in (SERVER, SUPERLINK):
+        _write_pid(server, name, os.getpid())
+    with shown(tmp_path / "server.crt", tmp_path / "server.key") as port:
+        settings = server.folder / "server.yaml"
+        settings.write_text(settings.read_text().replace("18000", str(port)))
+        found = standing(server)
+    (warning,) = [each for each in found.warnings if SERVED in each]
+    assert f"which {said} at {now + timedelta(days=left, hours=1):%Y-%m-%d}" in warning
+    assert "fedkd server stop, fedkd server start" in warning
+    served = f'fedkd_certificate_expiry_timestamp_seconds{{name="{SERVED}"}}'
+    assert served in parsed(text_of(server_metrics(found)))
+    if left < 0:
+        assert "does not answer" not in str(found.warnings)  # another log would be looked at
+
+
+def test_a_run_that_nobody_conducts_any_more_is_not_shown_as_running(
+    federated: Federated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = federated.copied(tmp_path / "all").server
+    run = next((server.folder / "runs").iterdir())
+    evaluation = run / "evaluations" / "abcd"
+    evaluation.mkdir(parents=True)
+    (evaluation / "proposal.json").write_text("{}")
+    left = {"state": "running", "round": 1, "rounds": 2}
+    write_json(run / "status.json", {**json.loads((run / "status.json").read_text()), **left})
+
+    def told() -> tuple[bool, bool, str, dict[str, float]]:
+        found = standing(server)
+        (shown,) = found.progress
+        capsys.readouterr()
+        assert server_status(server.folder, as_json=False) == 0
+        lines = " ".join(capsys.readouterr().out.split())
+        figures = parsed(text_of(server_metrics(found)))
+        return shown.cut_off, shown.evaluations[0].cut_off, lines, figures
+
+    cut, _, said, figures = told()
+    assert cut
+    assert "cut off, round 1 of 2; log of" in said
+    assert f"fedkd run --resume {run}".replace(" ", "") in said.replace(" ", "")
+    assert figures['fedkd_server_run_state{state="cut off"}'] == 1
+    with alone(run, lambda state, **more: None):
+        cut, _, said, figures = told()
+        assert not cut
+        assert "running, round 1 of 2" in said
+        assert figures['fedkd_server_run_state{state="running"}'] == 1
+
+    write_json(run / "status.json", {**left, "state": "finished"})
+    write_json(evaluation / "status.json", {"state": "proposed"})
+    cut, cut_evaluation, said, figures = told()
+    assert (cut, cut_evaluation) == (False, True)
+    assert "cut off; nobody was heard yet; go on with: the same fedkd evaluate" in said
+    assert figures['fedkd_server_evaluations{state="cut off"}'] == 1
+    with alone(run, lambda state, **more: None):
+        assert told()[:2] == (False, False)
+
+
+def test_what_a_run_may_cost_is_shown_to_people_and_watchers(
+    federated: Federated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = federated.copied(tmp_path / "all").server
+    paper = next((server.folder / "runs").iterdir()) / "proposal.json"
+    asked = json.loads(paper.read_text())
+    for epsilon, said in ((0.25, "at most epsilon 0.25 for each site"), (None, "as much as each")):
+        asked["asked"] |= {"mechanism": "dp_training", "epsilon": epsilon}
+        write_json(paper, asked)
+        assert server_status(server.folder, as_json=False) == 0
+        assert f"dp_training, {said}" in " ".join(capsys.readouterr().out.split())
+        figures = parsed(text_of(server_metrics(standing(server))))
+        assert figures.get("fedkd_server_run_epsilon") == epsilon
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda run: (run / "server" / "log.sqlite").write_bytes(b"x" * 8192), "not a database"),
+        (lambda run: shutil.rmtree(run / "server" / "keys"), "found no key beside a log"),
+        (lambda run: sql(run, "PRAGMA user_version = 99"), "a newer fedkd wrote it"),
+        (lambda run: sql(run, "DROP TABLE checkpoints"), "no such table"),
+        (lambda run: write_json(run / "status.json", {"rulings": [], "round": "2"}), "status.json"),
+        (lambda run: (run / "proposal.json").write_text('{"asked": 3}'), "proposal.json"),
+    ],
+)
+def test_one_damaged_run_takes_status_away_from_no_other(
+    federated: Federated, tmp_path: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    server = federated.copied(tmp_path / "all").server
+    run = next((server.folder / "runs").iterdir())
+    shutil.copytree(run, server.folder / "runs" / "whole")
+    damage(run)
+    found = standing(server)
+    (warning,) = found.warnings
+    assert warning.startswith(f"runs/{run.name}")
+    assert said in warning
+    damaged, whole = sorted(found.progress, key=lambda it: it.folder == "whole")
+    assert damaged.checkpoint is None or "json" in said
+    assert whole.checkpoint is not None
+    assert server_status(server.folder, as_json=False) == 0
+    assert server_status(server.folder, as_json=True) == 0
+    assert text_of(server_metrics(found))
+
+
+def sql(run: Path, command: str) -> None:
+    with sqlite3.connect(run / "server" / "log.sqlite") as database:
+        database.execute(command)
+    database.close()
+
+
+def test_who_only_looks_does_not_keep_a_run_from_going_on(tmp_path: Path) -> None:
+    told = []
+    with alone(tmp_path, lambda state, **more: told.append(state)):
+        assert is_conducted(tmp_path)
+        with pytest.raises(BadInput, match="another process conducts"), alone(tmp_path, print):
+            pass
+    assert not is_conducted(tmp_path)
+    with (tmp_path / CONDUCTING).open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with alone(tmp_path, lambda state, **more: told.append(state)):
+            pass
+    assert told == ["begun", "finished"] * 2
 
 
 def test_a_coordinators_figures_are_what_its_status_says(federated: Federated) -> None:

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from fedkd.cli.bench.made_up import names_of
 from fedkd.deploy.running import METRICS, SERVER, pid_of
 from fedkd.deploy.starting import free_port
 from fedkd.deploy.supervising import state_of
-from tests.deploy.federations import needs_nginx
+from tests.deploy.federations import coordinator, fedkd, needs_nginx
 from tests.deploy.test_standing import parsed
 
 pytestmark = [pytest.mark.deploy, needs_nginx]
@@ -63,12 +64,28 @@ def test_both_sides_serve_figures_and_write_lines_for_machines(tmp_path: Path) -
         watching = pid_of(federation.server, METRICS)
         assert watching is not None
         os.kill(watching, signal.SIGKILL)
-        assert until(lambda: pid_of(federation.server, METRICS) is None)
+        assert until(lambda: pid_of(federation.server, METRICS) not in (None, watching))
+        assert until(lambda: figures(of_server).get("fedkd_server_up") == 1)
         assert pid_of(federation.server, SERVER) is not None  # who watches is not who is watched
 
         started = [json.loads(line) for line in federation.processes.said(name).splitlines()]
         assert {"service", "letterbox", "node"} <= {line.get("program") for line in started}
         ready = [json.loads(line) for line in federation.processes.said("server").splitlines()]
         assert "ready" in {line.get("event") for line in ready}
+        assert [line["program"] for line in ready if line.get("event") == "ended"] == [METRICS]
         service = (hospital.run / "service.log").read_text().splitlines()
         assert json.loads(service[0])["from"] == "service"
+
+
+def test_a_coordinator_whose_port_for_figures_is_taken_does_not_start(tmp_path: Path) -> None:
+    made = coordinator(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = fedkd("server", "start", made.folder, "--metrics", port)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"port {port} of 127.0.0.1 for metrics" in done.stderr
+        behind = fedkd("server", "start", made.folder, "--detach", "--metrics", port)
+    assert behind.returncode == 1
+    assert f"port {port} of 127.0.0.1 for metrics" in behind.stderr
+    assert pid_of(made, SERVER) is None
+    assert not (made.folder / "superlink" / "superlink.log").exists()

@@ -307,7 +307,7 @@ def test_a_site_that_could_not_answer_the_roll_call_is_not_said_to_be_away(run: 
     site = str(run.sites_dir / "site-01")
     grid = InProcessGrid(client_app, [{"site": site}, {}])  # a letterbox that knows no site
     there, broken = grid.get_node_ids()  # in the order of their configurations
-    asking = GridAsk(grid, 5.0, members={there: "site-01", broken: "site-02"})
+    asking = GridAsk(grid, 5.0, members=lambda: {there: "site-01", broken: "site-02"})
     assert asking.roll_call("r", ["site-01", "site-02"]).came == ("site-01",)
     (reply,) = asking({"site-02": b"x"}, lambda _: None, round=1)
     assert reply.failure == "refused: not_configured"

@@ -30,6 +30,11 @@ INLINE = re.compile(r"`([^`\n]+)`")
 NAME = re.compile(r"[a-z]+[a-z_]*(\.[a-z_]+)+")
 KEY_VALUE = re.compile(r"(?:[a-z_]+(?:\.[a-z_]+)*=[^\s=]+)(?: [a-z_]+(?:\.[a-z_]+)*=[^\s=]+)*")
 HEADS = {*GROUPS, *(key.split(".")[0] for key in flattened(Configuration))}
+FOREIGN = {
+    "--extra-index-url", "--no-deps", "--node-config", "--run-config", "--isolation",
+    "--trusted-entities", "--out", "--all", "--now", "--help",
+}  # fmt: skip
+"""Options of pip, Flower, systemctl and of scripts in docs/ that pages name; all have --help."""
 PLACEHOLDER = re.compile(r"\.\.\.|\||<|DIR|FILE|PATH")
 
 
@@ -121,6 +126,23 @@ def companions(overrides):
     if overrides.startswith("partition.alpha"):
         beside.append("partition=dirichlet")
     return beside
+
+
+def options_below(command):
+    """Every option of a command and of those below it."""
+    below = getattr(command, "commands", {}).values()
+    own = {name for option in command.params for name in [*option.opts, *option.secondary_opts]}
+    return own.union(*map(options_below, below))
+
+
+def test_every_option_that_pages_name_is_one():
+    known = FOREIGN.union(*map(options_below, COMMANDS.values()))
+    named = {
+        (option, page.name)
+        for page in PAGES
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", " ".join(INLINE.findall(prose(page))))
+    }
+    assert {(option, page) for option, page in named if option not in known} == set()
 
 
 @pytest.mark.parametrize("overrides", each(shown_overrides))

@@ -69,6 +69,7 @@ def test_the_source_archive_holds_what_builds_and_tests_it(built):
     tops = {name.split("/")[0] for name in names}
     wanted = {"fedkd", "server", "clients", "conf", "tests", "docs", "pyproject.toml", "Makefile"}
     assert wanted | {"constraints.txt", "README.md", "LICENSE", "CITATION.cff"} <= tops
+    assert in_the_checkout("packaging") <= names
     assert not tops & {".venv", "runs", "dist", "build", ".git"}
     assert not [name for name in names if name.endswith((".pyc", ".npz", ".sqlite", ".csv"))]
 

@@ -1,9 +1,11 @@
 """Runs a federation where every packet that would leave this machine is seen; prints those.
 
-    unshare --net python -m tests.stories.silence FOLDER [probe]
+    unshare --net python -m tests.stories.silence FOLDER [probe | ray | ray-probe]
 
 To be started in a network namespace of its own: all addresses lead to its loopback there, on which
-a packet socket listens. With `probe` an address is called, and Flower is started as it comes.
+a packet socket listens, whatever program calls in whatever language. With `probe` an address is
+called, and Flower is started as it comes. With `ray` it is a simulation on Ray that runs; with
+`ray-probe` a worker of Ray's calls an address, and Ray is started as it comes.
 """
 
 import ipaddress
@@ -22,6 +24,7 @@ from typing import Self
 from fedkd.cli.bench.deployed_hospitals import Hospitals
 from fedkd.cli.bench.made_up import names_of
 from fedkd.deploy.starting import free_port
+from tests.stories.test_no_calls_home import TINY
 
 ETH_P_ALL = 3
 TERMS = [
@@ -78,7 +81,8 @@ class Heard:
 def loopback_is_everywhere() -> None:
     for words in (
         ("link", "set", "lo", "up"),
-        ("route", "add", "local", "0.0.0.0/0", "dev", "lo"),
+        # By this source Ray, which asks the kernel for this machine's address, talks on loopback.
+        ("route", "add", "local", "0.0.0.0/0", "dev", "lo", "src", "127.0.0.1"),
         ("-6", "route", "add", "local", "::/0", "dev", "lo"),
     ):
         # A machine without IPv6 calls nobody by it.
@@ -111,6 +115,30 @@ def federation(folder: Path) -> None:
     assert row["answered"] == 1, row
 
 
+def on_ray(folder: Path) -> None:
+    words = [*TINY, "engine=ray", f"out={folder / 'run'}"]
+    subprocess.run([sys.executable, "-m", "fedkd", "simulate", *words], check=True)
+    assert (folder / "run" / "summary.json").exists()
+
+
+LOUD_RAY = """
+import contextlib, socket, ray
+ray.init(address="local", num_cpus=1, include_dashboard=False)
+
+@ray.remote
+def call():
+    with contextlib.suppress(OSError):
+        socket.create_connection(("192.0.2.8", 443), 2.0)
+
+ray.get(call.remote())
+ray.shutdown()
+"""
+
+
+def loud_ray() -> None:
+    subprocess.run([sys.executable, "-c", LOUD_RAY], check=True, cwd=Path.home())
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     for name in [name for name in os.environ if name.startswith(QUIETING)]:
@@ -118,10 +146,15 @@ def main() -> None:
     os.environ["HOME"] = str(folder)
     loopback_is_everywhere()
     with Heard() as heard:
-        if sys.argv[2:] == ["probe"]:
-            probe(heard)
-        else:
-            federation(folder)
+        match sys.argv[2:]:
+            case ["probe"]:
+                probe(heard)
+            case ["ray"]:
+                on_ray(folder)
+            case ["ray-probe"]:
+                loud_ray()
+            case _:
+                federation(folder)
     print(json.dumps(sorted(heard.calls)))
 
 

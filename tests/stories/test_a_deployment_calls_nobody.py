@@ -21,10 +21,10 @@ def may_be_alone() -> bool:
     return subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
 
 
-pytestmark = [
-    pytest.mark.deploy,
-    pytest.mark.skipif(not may_be_alone(), reason="no network namespace of one's own here"),
-]
+needs_namespace = pytest.mark.skipif(
+    not may_be_alone(), reason="no network namespace of one's own here"
+)
+pytestmark = [pytest.mark.deploy, needs_namespace]
 
 
 def heard(folder: Path, *words: str) -> list[str]:

@@ -16,6 +16,7 @@ from fedkd.cli.run import prepare
 from fedkd.cli.simulate import simulate_one
 from tests.stories.deployment import BIN, ROOT, Deployment, free_port
 from tests.stories.forked import forked
+from tests.stories.test_a_deployment_calls_nobody import heard, needs_namespace
 from tests.stories.test_no_calls_home import RUN, calls
 from tests.stories.test_no_calls_home import TINY as CALLING
 
@@ -111,10 +112,25 @@ def test_flwr_run_gives_the_same_student(tmp_path: Path) -> None:
     assert ours == theirs
 
 
+# Here and not beside their like: what starts Ray stays in one file, and so in one process.
 @pytest.mark.slow
-def test_a_run_on_ray_calls_nobody(tmp_path: Path) -> None:
-    # Here and not beside its like: what starts Ray stays in one file, and so in one process.
+def test_a_run_on_ray_calls_nobody_by_python(tmp_path: Path) -> None:
     assert calls(tmp_path, RUN, *CALLING, "engine=ray", f"out={tmp_path / 'run'}") == []
+
+
+@pytest.mark.slow
+@needs_namespace
+def test_a_run_on_ray_calls_nobody_in_a_network_of_its_own(tmp_path: Path) -> None:
+    """Ray's own processes are no Python: here every packet is seen."""
+    assert heard(tmp_path, "ray") == []
+
+
+@pytest.mark.slow
+@needs_namespace
+def test_ray_as_it_comes_and_a_worker_of_it_are_heard(tmp_path: Path) -> None:
+    said = " ".join(heard(tmp_path, "ray-probe"))
+    assert "192.0.2.8 port 443" in said
+    assert "169.254.169.254 port 80" in said  # whom it asks in which cloud it is
 
 
 def end_all_of(setting: str) -> None:

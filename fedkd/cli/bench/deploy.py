@@ -173,43 +173,53 @@ def _roots(side: Side) -> list[int]:
 def _nodes(most: int) -> dict[str, Any]:
     """Adds hospitals, some at a time, until there are `most`, or time or memory is over.
 
-    So many are held as answered every round of a run of two rounds.
+    So many are held as answered every round of a run of two rounds. `BadInput` where the first few
+    do not: that is no limit, but something broken.
     """
     began = time.monotonic()
-    names = names_of(most)
     steps: list[dict[str, Any]] = []
-    ended = f"{most} sites were asked for"
     with tempfile.TemporaryDirectory() as base:
-        hospitals = Hospitals(Path(base) / "side", model=MODELS["trivial"][0])
-        with hospitals:
-            while len(hospitals.hospitals) < most:
-                there = len(hospitals.hospitals)
-                try:
-                    hospitals.join(names[there : there + STEP_NODES], names)
-                    rows = hospitals.run(_terms("trivial", 2))
-                    _expect_all(rows, len(hospitals.hospitals), "fedkd")
-                except (RuntimeError, TimeoutError, BadInput) as error:
-                    ended = str(error)
-                    break
-                steps.append(
-                    {
-                        "sites": len(hospitals.hospitals),
-                        "seconds": [row["seconds"] for row in rows],
-                        "available_mib": available_mib(),
-                        "elapsed_s": time.monotonic() - began,
-                    }
-                )
-                _say_step(steps[-1])
-                per_step = steps[-1]["elapsed_s"] / len(steps)
-                if steps[-1]["elapsed_s"] + per_step > MOST_SECONDS:
-                    ended = f"{MOST_SECONDS:g} seconds were over"
-                    break
-                if available_mib() < LEAST_MIB:
-                    ended = f"less than {LEAST_MIB:g} MiB of memory was left"
-                    break
-    held = steps[-1]["sites"] if steps else 0
+        model, until = MODELS["trivial"][0], began + MOST_SECONDS
+        try:
+            with Hospitals(Path(base) / "side", model=model, until=until) as hospitals:
+                ended = _added(hospitals, most, began, steps)
+        except (RuntimeError, TimeoutError, BadInput) as error:
+            if not steps:
+                first = min(STEP_NODES, most)
+                raise BadInput(
+                    f"no run of the first {first} sites ({error})",
+                    f"one of two rounds, within {MOST_SECONDS:g} seconds",
+                ) from error
+            over = time.monotonic() > until
+            ended = f"{MOST_SECONDS:g} seconds were over" if over else str(error)
+    held = steps[-1]["sites"]
     print(f"  {held} sites, all of which answered every round; {ended}", flush=True)
     return {"held": held, "ended": ended, "steps": steps}
+
+
+def _added(hospitals: Hospitals, most: int, began: float, steps: list[dict[str, Any]]) -> str:
+    """Adds to `steps` what each number of sites took; why no more of them were added."""
+    names = names_of(most)
+    while len(hospitals.hospitals) < most:
+        there = len(hospitals.hospitals)
+        hospitals.join(names[there : there + STEP_NODES], names)
+        rows = hospitals.run(_terms("trivial", 2))
+        _expect_all(rows, len(hospitals.hospitals), "fedkd")
+        steps.append(
+            {
+                "sites": len(hospitals.hospitals),
+                "seconds": [row["seconds"] for row in rows],
+                "available_mib": available_mib(),
+                "elapsed_s": time.monotonic() - began,
+            }
+        )
+        _say_step(steps[-1])
+        per_step = steps[-1]["elapsed_s"] / len(steps)
+        if steps[-1]["elapsed_s"] + per_step > MOST_SECONDS:
+            return f"{MOST_SECONDS:g} seconds were over"
+        if available_mib() < LEAST_MIB:
+            return f"less than {LEAST_MIB:g} MiB of memory was left"
+    return f"{most} sites were asked for"
 
 
 def _say_step(step: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """A deployed federation on this machine's loopback, of made-up hospitals, for a comparison."""
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -9,14 +10,14 @@ from typing import Any, Self
 import yaml
 
 from fedkd.cli.bench.made_up import SCHEMA, SEED, table, write_csv, write_schema
-from fedkd.cli.bench.plain_flower import rows_of, wait_for_nodes
+from fedkd.cli.bench.plain_flower import RUN_SECONDS, rows_of, wait_for_nodes
 from fedkd.cli.bench.processes import Processes
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.server_folder import make_server
 from fedkd.deploy.starting import free_port
 from fedkd.knowledge import BadInput
 
-START_SECONDS = 180.0
+START_SECONDS, APPROVE_SECONDS = 180.0, 120.0
 FEDKD = (sys.executable, "-m", "fedkd")
 
 
@@ -25,7 +26,8 @@ class Hospitals:
 
     Entered, all of it runs; left, nothing does. Who works here signs as the officer, reads the
     fingerprints and says yes: the files are those of real people's federations. `server_words` and
-    `site_words` are added to the two commands.
+    `site_words` are added to the two commands. Nothing is waited for after `until`, a time of
+    `time.monotonic`: then a wait ends by its `RuntimeError` or `TimeoutError`.
     """
 
     def __init__(
@@ -35,12 +37,13 @@ class Hospitals:
         model: str,
         server_words: Sequence[str] = (),
         site_words: Sequence[str] = (),
+        until: float = math.inf,
     ) -> None:
         from fedkd.audit.officer import new_key
 
         folder.mkdir(parents=True, mode=0o700)
         self.folder, self.model = folder, model
-        self.server_words, self.site_words = server_words, site_words
+        self.server_words, self.site_words, self.until = server_words, site_words, until
         self.processes = Processes(folder)
         self.hospitals: dict[str, Hospital] = {}
         self.server = make_server(
@@ -60,14 +63,14 @@ class Hospitals:
             server = self.processes.begin(
                 "server", [*FEDKD, "server", "start", self.server.folder, *self.server_words]
             )
-            until = time.monotonic() + START_SECONDS
+            until = time.monotonic() + self._at_most(START_SECONDS)
             while not ready.exists():
                 if server.poll() is not None or time.monotonic() > until:
                     raise RuntimeError(f"the server did not start: {self.processes.said('server')}")
                 time.sleep(0.2)
             for site in self.hospitals:
                 self._start(site)
-            wait_for_nodes(self.server, len(self.hospitals), START_SECONDS)
+            wait_for_nodes(self.server, len(self.hospitals), self._at_most(START_SECONDS))
         except BaseException:
             self.processes.end()
             raise
@@ -94,7 +97,7 @@ class Hospitals:
         if "server" in self.processes.running:
             for site in sites:
                 self._start(site)
-            wait_for_nodes(self.server, len(self.hospitals), START_SECONDS)
+            wait_for_nodes(self.server, len(self.hospitals), self._at_most(START_SECONDS))
 
     def run(self, terms: Sequence[str]) -> list[dict[str, Any]]:
         """Proposes a run, approves it everywhere, follows it; its rows, one a round."""
@@ -104,11 +107,15 @@ class Hospitals:
         started = self.processes.begin(f"run-{self._run}", [*command, f"out={out}"])
         self._approve(out)
         said = f"run-{self._run}"
-        return rows_of(out, started.poll, lambda: self.processes.said(said))
+        left = self._at_most(RUN_SECONDS)
+        return rows_of(out, started.poll, lambda: self.processes.said(said), left)
 
     def roots(self) -> list[int]:
         """The processes of the first site, from which all its others descend."""
         return [self.processes.running[next(iter(self.hospitals))].pid]
+
+    def _at_most(self, seconds: float) -> float:
+        return max(0.0, min(seconds, self.until - time.monotonic()))
 
     def _start(self, site: str) -> None:
         folder = self.hospitals[site].folder
@@ -153,7 +160,7 @@ class Hospitals:
             self._officer.verifier().text(),
         )  # fmt: skip
 
-    def _approve(self, out: Path, seconds: float = 120.0) -> None:
+    def _approve(self, out: Path) -> None:
         """Says yes at every hospital once the run's proposal has come in there."""
         from fedkd.deploy.approving import rule
         from fedkd.deploy.bundles import allow
@@ -161,7 +168,8 @@ class Hospitals:
         from fedkd.federation.building import Workshop
         from fedkd.knowledge import digest_of_bytes
 
-        until, waiting, build = time.monotonic() + seconds, dict(self.hospitals), Workshop()
+        until = time.monotonic() + self._at_most(APPROVE_SECONDS)
+        waiting, build = dict(self.hospitals), Workshop()
         while waiting:
             if time.monotonic() > until:
                 said = self.processes.said(f"run-{self._run}")

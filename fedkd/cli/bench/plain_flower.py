@@ -18,7 +18,7 @@ from fedkd.deploy.joining import node_key_of
 from fedkd.deploy.server_folder import SUPERLINK, ServerFolder, make_server
 from fedkd.deploy.starting import free_port
 
-START_SECONDS = 120.0
+START_SECONDS, RUN_SECONDS = 120.0, 600.0
 EAGER = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}
 
 
@@ -126,7 +126,7 @@ def wait_for_nodes(server: ServerFolder, count: int, seconds: float = START_SECO
         time.sleep(1.0)
 
 
-def rows_of(out: Path, ended: Any, said: Any, seconds: float = 600.0) -> list[dict[str, Any]]:
+def rows_of(out: Path, ended: Any, said: Any, seconds: float = RUN_SECONDS) -> list[dict[str, Any]]:
     """The rows of the run in `out` once it is whole; `RuntimeError` where it never will be."""
     import json
 

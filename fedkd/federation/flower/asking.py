@@ -8,7 +8,7 @@ import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fedkd.federation.asking import CRASHED, GONE, SILENT, Reply
+from fedkd.federation.asking import CRASHED, GONE, NOT_ADMITTED, SILENT, Reply
 from fedkd.federation.flower.letters import MESSAGE_TYPE, NoLetter, content_of, letter_of
 from fedkd.federation.relay import Relay
 from fedkd.knowledge import Digest, digest_of_bytes
@@ -70,10 +70,10 @@ class GridAsk:
     """`Ask` over a Flower grid; nodes are known by the site names they gave at the roll call.
 
     `relay` rides along, where parties cosign each other's logs. `count` is told of every message
-    of a roll call: site, bytes sent, bytes received or None. `members` says which node may speak
-    for which site: a node that is none of them is asked nothing, and its word is not taken. A reply
-    of more than `most_reply_bytes` is not read. `software` is what each site said at the roll call
-    that it runs.
+    of a roll call: site, bytes sent, bytes received or None. `members` says before each sending
+    which node may speak for which site: one that is none of them, or no longer, is asked nothing,
+    and its word is not taken; None: each node's word is. A reply of more than `most_reply_bytes`
+    is not read. `software` is what each site said at the roll call that it runs.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class GridAsk:
         deadline_s: float,
         relay: Relay | None = None,
         count: Callable[[str, int, int | None], None] = lambda site, sent, received: None,
-        members: Mapping[int, str] | None = None,
+        members: Callable[[], Mapping[int, str] | None] = lambda: None,
         most_reply_bytes: int = MOST_REPLY_BYTES,
     ) -> None:
         self.grid = grid
@@ -106,22 +106,19 @@ class GridAsk:
         told: Callable[[Mapping[str, str]], None],
         sites: Collection[str] | None = None,
     ) -> dict[str, str]:
-        """How each member, or each of `sites`, rules on what a signed paper proposes for a run.
+        """How each member, or each of them in `sites`, rules on what a signed paper proposes.
 
         Asks again, soon at first and then every `every_s` seconds, until all have ruled or
         `wait_s` seconds are over: a `Ruling`, or what went wrong. `told` hears of all rulings
-        after each asking.
+        after each asking. Who is a member no longer has none.
         """
-        members = {
-            node: site
-            for node, site in (self._members or {}).items()
-            if sites is None or site in sites
-        }
-        rulings = dict.fromkeys(members.values(), GONE)
+        rulings: dict[str, str] = {}
         question = encode(Proposal(run, np.frombuffer(paper, np.uint8), signature))
         digest, until = digest_of_bytes(paper), time.monotonic() + wait_s
         pause = min(AGAIN_SECONDS, every_s)
         while True:
+            members = self._asked_of(sites)
+            rulings = {site: rulings.get(site, GONE) for site in members.values()}
             open_ones = {
                 node: question
                 for node in self.grid.get_node_ids()
@@ -132,40 +129,61 @@ class GridAsk:
                 rulings[site] = _ruling(letter, site, run, digest)
                 came = None if letter.body is None else len(letter.body)
                 self._count(site, len(question), came)
+            still = self._asked_of(sites).values()
+            rulings = {site: ruling for site, ruling in rulings.items() if site in still}
             told(rulings)
             if all(ruling in RULED for ruling in rulings.values()) or time.monotonic() >= until:
                 return rulings
             time.sleep(min(pause, max(0.0, until - time.monotonic())))
             pause = min(2 * pause, every_s)
 
-    def _nodes(self, roster: Sequence[str]) -> list[int]:
-        """The nodes that are connected, and may speak for a site of the roster."""
-        nodes = sorted(self.grid.get_node_ids())
-        if self._members is None:
-            return nodes
-        return [node for node in nodes if self._members.get(node) in roster]
+    def _asked_of(self, sites: Collection[str] | None) -> dict[int, str]:
+        """The members now, or those of them in `sites`, by node."""
+        members = (self._members() or {}).items()
+        return {node: site for node, site in members if sites is None or site in sites}
 
-    def roll_call(self, run: str, roster: Sequence[str]) -> RollCalled:
+    def _nodes(self, roster: Sequence[str]) -> dict[int, str | None]:
+        """The nodes that are there, and may speak for a site of `roster`; None: for any."""
+        nodes, members = sorted(self.grid.get_node_ids()), self._members()
+        if members is None:
+            return dict.fromkeys(nodes)
+        return {node: members[node] for node in nodes if members.get(node) in roster}
+
+    def _expected(self, roster: Sequence[str]) -> int:
+        """How many nodes can come for the sites of `roster`: none for who is no member now."""
+        members = self._members()
+        return len(roster if members is None else set(members.values()) & set(roster))
+
+    def _admitted(self) -> dict[str, int]:
+        """The nodes of the roll call by site, without those that are members no longer."""
+        members = self._members()
+        if members is None:
+            return self.nodes
+        return {site: node for site, node in self.nodes.items() if members.get(node) == site}
+
+    def roll_call(self, run: str, roster: Sequence[str], *, patiently: bool = True) -> RollCalled:
         """Learns which node is which site of `roster`; nobody else is asked anything after it.
 
-        Waits until as many nodes are connected as the roster has sites, or the deadline has
-        passed. A name that two nodes give belongs to neither: neither is asked.
+        Waits until as many nodes are connected as the roster has members, or the deadline has
+        passed; not `patiently`, asks those that are connected now. A name that two nodes give
+        belongs to neither: neither is asked.
         """
-        expected = len(roster)
         until = time.monotonic() + self.deadline_s
         nodes = self._nodes(roster)
-        while len(nodes) < expected and time.monotonic() < until:
+        while patiently and len(nodes) < self._expected(roster) and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
             nodes = self._nodes(roster)
         question = encode(RollCall(run))
         first = cover(self.relay.first()) if self.relay else b""
         covers = dict.fromkeys(nodes, first)
         named: dict[str, list[_Letter]] = {}
-        for letter in self._post(dict.fromkeys(nodes, question), covers, 0):
+        seconds = None if patiently else PROPOSAL_SECONDS
+        for letter in self._post(dict.fromkeys(nodes, question), covers, 0, deadline_s=seconds):
             site, refused, software = _present(letter.body, run)
-            if refused is not None and site == UNKNOWN and self._members is not None:
-                site = self._members[letter.node]  # a letterbox whose service could not answer
-            if self._members is not None and self._members[letter.node] != site:
+            speaks_for = nodes[letter.node]
+            if refused is not None and site == UNKNOWN and speaks_for is not None:
+                site = speaks_for  # a letterbox whose service could not answer
+            if speaks_for not in (None, site):
                 named.setdefault(site, [])  # a node that speaks for somebody else
             elif refused is not None:
                 self._refused[site] = refused
@@ -188,9 +206,9 @@ class GridAsk:
         first call brings the heads, and the next ones carry them. What cannot be settled is left.
         """
         calls = 0
-        while self.relay and calls < MOST_CALLS and self.relay.unsettled(self.nodes):
+        while self.relay and calls < MOST_CALLS and self.relay.unsettled(nodes := self._admitted()):
             question = encode(RollCall(run))
-            sites = {node: site for site, node in self.nodes.items()}
+            sites = {node: site for site, node in nodes.items()}
             covers = {node: cover(self.relay.outgoing(site)) for node, site in sites.items()}
             for letter in self._post(dict.fromkeys(sites, question), covers, 0):
                 self._took(sites[letter.node], letter, len(question))
@@ -207,16 +225,13 @@ class GridAsk:
         self, bodies: Mapping[str, bytes], on_reply: Callable[[Reply], None], *, round: int
     ) -> list[Reply]:
         """Replies in order of site names; one that is missing at the deadline says so."""
-        sites = {node: site for site, node in self.nodes.items()}
-        by_node = {self.nodes[site]: body for site, body in bodies.items() if site in self.nodes}
+        nodes = self._admitted()
+        sites = {node: site for site, node in nodes.items()}
+        by_node = {nodes[site]: body for site, body in bodies.items() if site in nodes}
         covers = {}
         if self.relay:
             covers = {node: cover(self.relay.outgoing(sites[node])) for node in by_node}
-        replies = [
-            Reply(site, None, self._refused.get(site, GONE))
-            for site in bodies
-            if site not in self.nodes
-        ]
+        replies = [Reply(site, None, self._why_not(site)) for site in bodies if site not in nodes]
 
         def heard(letter: _Letter) -> None:
             replies.append(self._reply(sites[letter.node], letter))
@@ -224,6 +239,13 @@ class GridAsk:
 
         self._post(by_node, covers, round, heard)
         return sorted(replies, key=lambda reply: reply.site)
+
+    def _why_not(self, site: str) -> str:
+        """Why nothing is sent to a site."""
+        members = self._members()
+        if members is not None and site not in members.values():
+            return NOT_ADMITTED
+        return self._refused.get(site, GONE)
 
     def _reply(self, site: str, letter: _Letter) -> Reply:
         """The reply in a letter; one whose site shows another history of its log is not taken."""

@@ -4,9 +4,10 @@
 
 The SuperNode of Flower 1.41 stays behind as a process that asks for nothing more once one call to
 the SuperLink failed in a way that it does not try again. Here a line that was cut is tried again,
-and what cannot go on ends the process, whose last line says why: whoever supervises it starts it
-again. Of a bundle it would open the pyproject.toml before anybody has compared its digest; here
-nothing of one is opened. The names are private, and known here alone.
+and one that the hospital's own proxy did not give. What cannot go on ends the process, whose last
+line says why: whoever supervises it starts it again. Of a bundle it would open the pyproject.toml
+before anybody has compared its digest; here nothing of one is opened. The names are private, and
+known here alone.
 """
 
 import os
@@ -34,6 +35,8 @@ LEAST_HEARTBEAT, MOST_HEARTBEAT = 10.0, 300.0
 """What the SuperLink takes begins at 10; a node that is silent for two of them is offline."""
 ENDS, REFUSED = "fedkd: the node ends: ", "fedkd: the node is refused: "
 LAST_WORDS = re.compile(f"^({ENDS}|{REFUSED})(.+)$", re.MULTILINE)
+PROXY = "fedkd: the proxy gives no tunnel: "
+"""And the status by which it said so, or 'no status': a line for each time."""
 _UNTRUSTED, _NO_TLS = "CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"
 _OPENS, _PULLS = "get_fused_config_from_fab", "_pull_and_store_message"
 _MOST_AHEAD, _MOST_BEHIND = 4.0, 300.0
@@ -61,20 +64,27 @@ def _asked(variable: str, usual: float, least: float, most: float) -> float:
 class Trouble:
     """What stands between this node and the SuperLink: its last words, should it end now."""
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
+    def __init__(
+        self, now: Callable[[], float] = time.time, tell: Callable[[str], None] | None = None
+    ) -> None:
+        self._now, self._tell = now, tell or _to_the_log
         self._refused = self._ends = ""
 
     def watched(self, call: Callable[[], Any]) -> Any:
         """The response to a call; an error of the line is one that Flower tries again.
 
         Flower gives up where an error's text has "ssl" in it, as that of a handshake has which was
-        cut short. Only a certificate that is not trusted is a reason to, or no TLS at all.
+        cut short. Only a certificate that is not trusted is a reason to, or no TLS at all. Nor does
+        it try again after a proxy's refusal, which a coordinator that restarts is enough for.
         """
-        from flwr.supercore.retry.http_retry import _RETRYABLE_TRANSPORT_ERRORS
+        from flwr.supercore.retry.http_retry import _RETRYABLE_TRANSPORT_ERRORS, httpx
 
         try:
             response = call()
+        except httpx.ProxyError as error:
+            status = re.match(r"\d{3}\b", str(error))  # the phrase behind it is anybody's
+            self._tell(f"{PROXY}{status.group() if status else 'no status'}")
+            raise httpx.ConnectError("the proxy gave no tunnel") from None
         except _RETRYABLE_TRANSPORT_ERRORS as error:
             if _UNTRUSTED in str(error):
                 self._refused = f"the certificate there is not trusted: {str(error)[:200]}"
@@ -99,6 +109,10 @@ class Trouble:
         if self._ends:
             return f"{ENDS}{self._ends}"
         return f"{REFUSED}{self._refused}" if self._refused else ""
+
+
+def _to_the_log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def refused(date: str, now: float) -> str:

@@ -1,0 +1,127 @@
+"""A hospital that is paused in the middle of a turn: no more is charged, nothing leaves."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedkd.audit import Log
+from fedkd.cli import main
+from fedkd.cli.deployed import DeployedRun
+from fedkd.deploy.consent import Desk
+from fedkd.deploy.hospital import Hospital
+from fedkd.federation.site import Build, SiteFolder, Spec
+from fedkd.wire import Answer, Question, Reason, Refusal, decode, encode
+from fedkd.wire import Message as Said
+from tests.deploy.federated import Federated, approve, taken_in
+from tests.deploy.services import until
+from tests.deploy.test_policy import question, with_policy
+
+WHY = {"paused": "fedkd site pause", "left": "this hospital left the federation"}
+
+
+@pytest.fixture
+def asked(private: Federated) -> tuple[Federated, DeployedRun]:
+    """A run under dp_training that east said yes to."""
+    with_policy(private, fewest_cosigners=0)
+    run = private.proposed("mechanism=dp_training", "audit.cosigners=0")
+    taken_in(private, run)
+    approve(private, run, "east")
+    return private, run
+
+
+def said(federated: Federated, message: Question, build: Build | None = None) -> Said:
+    desk = Desk(federated.hospitals["east"].folder, build or federated.build)
+    return decode(desk.handle(encode(message)), 1 << 20)
+
+
+def counted(hospital: Hospital) -> tuple[int, int]:
+    """How often something was charged, and how often something was released."""
+    with Log(hospital.site / "log.sqlite", "east") as log:
+        charged, released = log.entries("budget.charged"), log.entries("release.outputs")
+        return len(list(charged)), len(list(released))
+
+
+def expect_paused(reply: Said, hospital: Hospital, why: str) -> None:
+    assert isinstance(reply, Refusal)
+    assert reply.reason is Reason.PAUSED
+    with Log(hospital.site / "log.sqlite", "east") as log:
+        assert [it.body["rule"] for it in log.entries("release.refused")] == [Reason.PAUSED]
+    assert why in (hospital.site / "errors.txt").read_text()
+
+
+def marking(federated: Federated, mark: str, at: str) -> Build:
+    """Builds parts, and pauses the hospital, or has it leave, when the first with `at` is built."""
+    marked: list[Spec] = []
+
+    def build(spec: Spec) -> Any:
+        if at in spec and not marked:
+            marked.append(spec)
+            getattr(federated.hospitals["east"], mark).write_text("now\n")
+        return federated.build(spec)
+
+    return build
+
+
+@pytest.mark.parametrize("mark", WHY)
+def test_a_pause_before_the_turn_begins_charges_nothing(
+    asked: tuple[Federated, DeployedRun], mark: str
+) -> None:
+    """The letter was let in, and its mechanism built; then its turn begins."""
+    federated, run = asked
+    east = federated.hospitals["east"]
+    build = marking(federated, mark, at="_target_")
+    expect_paused(said(federated, question(run), build), east, WHY[mark])
+    assert counted(east) == (0, 0)
+
+
+@pytest.mark.parametrize("mark", WHY)
+def test_a_pause_during_the_training_lets_no_answer_out(
+    asked: tuple[Federated, DeployedRun], mark: str
+) -> None:
+    federated, run = asked
+    east = federated.hospitals["east"]
+    build = marking(federated, mark, at="_partial_")  # the model that is about to be trained
+    expect_paused(said(federated, question(run), build), east, WHY[mark])
+    charged, released = counted(east)
+    assert charged > released == 0
+    getattr(east, mark).unlink()
+    assert isinstance(said(federated, question(run)), Answer)
+    assert counted(east) == (charged, 1)  # what was trained is there: it is not paid for again
+
+
+def test_pausing_waits_for_a_turn_and_says_so(
+    federated: Federated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever reads `paused` may rely on it: nothing is charged after that."""
+    east = federated.hospitals["east"]
+    heard: list[str] = []
+
+    def paused() -> None:
+        assert main(["site", "pause", str(east.folder)]) == 0
+        heard.append("done")
+
+    with SiteFolder(east.site).turn():
+        other = threading.Thread(target=paused)
+        other.start()
+        until(lambda: "waits for its" in _heard(capsys, heard))
+        assert east.is_paused
+        assert "done" not in heard
+        assert "refuses every question" not in "".join(heard)
+    other.join(60)
+    assert "refuses every question" in _heard(capsys, heard)
+
+
+def _heard(capsys: pytest.CaptureFixture[str], heard: list[str]) -> str:
+    heard.append(capsys.readouterr().out)
+    return "".join(heard)
+
+
+def test_a_hospital_that_never_took_a_turn_is_paused_at_once(
+    federated: Federated, tmp_path: Path
+) -> None:
+    waits: list[str] = []
+    SiteFolder(tmp_path).wait_for_turn(lambda: waits.append("waits"))
+    SiteFolder(federated.hospitals["east"].site).wait_for_turn(lambda: waits.append("waits"))
+    assert (waits, list(tmp_path.iterdir())) == ([], [tmp_path / "all"])

@@ -1,0 +1,159 @@
+"""What strangers fill of a coordinator's memory, who hold no key: the proxy alone is in front."""
+
+import re
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from fedkd.deploy import proxy
+from fedkd.deploy.invitations import address
+from fedkd.deploy.server_folder import ServerFolder
+from tests.deploy.federations import coordinator, ends, needs_nginx
+from tests.deploy.services import until
+
+pytestmark = [pytest.mark.deploy, needs_nginx]
+MIB = 1 << 20
+PART = 5 * MIB + 65_536
+"""The largest that Flower pushes: a part of an array, and what says whose it is."""
+PUSH = "/v1/fleet/push-object"
+OTHERS = tuple(f"/v1/fleet/{name}" for name in proxy.FLEET if name != proxy.PUSHING)
+
+
+class Stranger:
+    """A connection of somebody at an address of loopback, who knows the authority alone."""
+
+    def __init__(self, port: int, trust: ssl.SSLContext, host: str) -> None:
+        bare = socket.create_connection(("127.0.0.1", port), 10, (host, 0))
+        self._line = trust.wrap_socket(bare, server_hostname="localhost")
+        self._came = b""
+
+    def begins(self, path: str, length: int, sent: int) -> None:
+        """A request whose body is `length` bytes, of which so many come."""
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+        try:
+            self._line.sendall(head.encode() + bytes(sent))
+        except OSError:
+            return  # refused by its length, and hung up on
+
+    def status(self, seconds: float = 0.0) -> int | None:
+        """What it was answered by so far; None where its request is held."""
+        self._line.settimeout(seconds)
+        with suppress(TimeoutError, ssl.SSLWantReadError):
+            self._came += self._line.recv(4096)
+        return int(self._came.split(b" ")[1]) if b"\r\n" in self._came else None
+
+    def close(self) -> None:
+        self._line.close()
+
+
+class Gate:
+    """A proxy that runs, with nobody behind it."""
+
+    def __init__(self, server: ServerFolder, running: "subprocess.Popen[bytes]") -> None:
+        self.port = address(server.settings().address)[1]
+        self._trust = ssl.create_default_context(cafile=str(server.authority))
+        self._running = running
+
+    def memory(self) -> int:
+        """Bytes that the proxy's processes hold."""
+        pid = self._running.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        said = [Path(f"/proc/{each}/status").read_text() for each in (pid, *workers)]
+        return sum(int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) << 10 for text in said)
+
+    def crowd(self, stack: ExitStack, hosts: int, each: int) -> list[Stranger]:
+        made = [
+            Stranger(self.port, self._trust, f"127.0.0.{2 + host}")
+            for host in range(hosts)
+            for _ in range(each)
+        ]
+        for one in made:
+            stack.callback(one.close)
+        return made
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    server = coordinator(tmp_path_factory.mktemp("coordinator"))
+    running = subprocess.Popen(proxy.command(server.folder), stderr=subprocess.DEVNULL)
+    made = Gate(server, running)
+    try:
+        until(lambda: listens(made.port), 20)
+        yield made
+    finally:
+        running.terminate()
+        assert ends(running, 20)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as line:
+        return line.connect_ex(("127.0.0.1", port)) == 0
+
+
+def statuses(strangers: Sequence[Stranger]) -> list[int | None]:
+    return [one.status() for one in strangers]
+
+
+def held(strangers: Sequence[Stranger], expected: int) -> int:
+    """How many requests are held once so many are not."""
+    until(lambda: statuses(strangers).count(None) <= expected, 20)
+    assert set(statuses(strangers)) <= {None, 503}
+    return statuses(strangers).count(None)
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_a_large_body_is_held_on_no_path_but_one(gate: Gate, path: str) -> None:
+    before = gate.memory()
+    with ExitStack() as stack:
+        crowd = gate.crowd(stack, 1, 8)
+        for one in crowd:
+            one.begins(path, 16 * MIB, 2 * MIB)
+        assert [one.status(10) for one in crowd] == [413] * 8
+        assert gate.memory() - before < 4 * MIB
+
+
+def test_as_much_as_flower_pushes_is_let_through_and_not_much_more(gate: Gate) -> None:
+    with ExitStack() as stack:
+        fits, does_not = gate.crowd(stack, 1, 2)
+        fits.begins(PUSH, PART, PART)
+        assert fits.status(20) == 502  # nobody is behind
+        does_not.begins(PUSH, 7 * MIB, 0)
+        assert does_not.status(10) == 413
+
+
+def test_strangers_that_push_are_few_whatever_their_addresses(gate: Gate) -> None:
+    with ExitStack() as stack:
+        crowd = gate.crowd(stack, 3, 40)
+        for one in crowd:
+            one.begins(PUSH, PART, 1000)
+        assert held(crowd, proxy.MOST_PUSHING) == proxy.MOST_PUSHING
+
+
+def test_strangers_are_not_many_whatever_their_addresses(gate: Gate) -> None:
+    with ExitStack() as stack:
+        crowd = gate.crowd(stack, 6, 50)
+        for one in crowd:
+            one.begins(OTHERS[0], 1000, 1)
+        assert held(crowd, proxy.MOST_OF_ALL) == proxy.MOST_OF_ALL
+
+
+def test_one_address_takes_a_part_of_it(gate: Gate) -> None:
+    with ExitStack() as stack:
+        crowd = gate.crowd(stack, 1, 80)
+        for one in crowd:
+            one.begins(OTHERS[0], 1000, 1)
+        assert held(crowd, proxy.MOST_OF_ONE) == proxy.MOST_OF_ONE
+
+
+def test_all_that_strangers_may_fill_is_well_below_what_the_guide_asks_for() -> None:
+    sizes = {"k": 1 << 10, "m": MIB}
+    of_any, of_part = (
+        int(size[:-1]) * sizes[size[-1]] for size in (proxy.MOST_BODY, proxy.MOST_PART)
+    )
+    most = proxy.MOST_PUSHING * of_part + (proxy.MOST_OF_ALL - proxy.MOST_PUSHING) * of_any
+    assert most < 640 * MIB
