@@ -67,7 +67,7 @@ def test_a_site_behind_a_proxy_waits_for_it_says_what_it_says_and_runs(
 
         live.run("rounds=1")
 
-        live.kill_server()  # the proxy says 503 by itself: it reaches nobody there
+        fedkd("server", "stop", live.federation)  # the proxy says 503: it reaches nobody there
         until(lambda: "by 503: the proxy does not reach" in live.said())
         assert not live.is_connected(SITE)
         live.start_server()

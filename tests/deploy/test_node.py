@@ -83,6 +83,7 @@ def test_what_the_hospitals_own_proxy_refuses_is_tried_again_and_told(
 )
 def test_a_proxy_is_not_blamed_once_it_let_the_node_through(later: str) -> None:
     assert without_tunnel(f"{PROXY}503\n", "there:8443")
+    assert without_tunnel(f"{PROXY}503\nStarting Flower SuperExec\n", "there:8443")
     assert without_tunnel(f"{PROXY}503\n{later}\n", "there:8443") == ""
     assert without_tunnel(f"{later}\n", "there:8443") == ""
 
