@@ -34,8 +34,10 @@ _TLS: Final = {
     ),
 }
 """What OpenSSL says, in lower case, the special before the general; and what it means here."""
-_LATER: Final = (ENDS, REFUSED, "SuperNode ID:", "Connection successful", "Starting Flower SuperNode",
-                 "Exit Code:")  # fmt: skip
+_LATER: Final = (
+    ENDS, REFUSED, "SuperNode ID:", "Connection successful", "Starting Flower SuperNode",
+    "Exit Code:",
+)  # fmt: skip
 """What a node's log says once something else than its proxy decides how it stands."""
 
 
