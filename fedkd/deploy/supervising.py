@@ -80,9 +80,8 @@ class _Running:
 class Supervisor:
     """Runs programs until SIGTERM, SIGINT, or SIGHUP, as when its terminal is closed.
 
-    One at a time a folder: whoever comes second is told.
-
-    Each is let end by itself for its `end_seconds`; a second signal ends all at once.
+    One at a time a folder: whoever comes second is told. Each program is let end by itself for its
+    `end_seconds`; a second signal ends all at once, but SIGHUP, of which terminals send several.
     `folder` gets `start.lock` with the supervisor's process id, and `state.json`, of this `mode`.
     """
 
@@ -115,7 +114,7 @@ class Supervisor:
         return STOPPED
 
     def _told(self, number: int, frame: FrameType | None) -> None:
-        self._at_once = self._stop
+        self._at_once = self._at_once or (self._stop and number != signal.SIGHUP)
         self._stop = True
 
     def _look(self) -> None:
