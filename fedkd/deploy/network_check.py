@@ -1,4 +1,4 @@
-"""Tries the way from a hospital to its federation before there are any data: name to clock.
+"""Tries the way from a hospital to its federation before there are any data: name to SuperLink.
 
 Nothing is sent but a handshake and one empty request. Every step says what was found and whom to
 ask for what; steps that an earlier one prevents are named as not tried.
@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 
 from cryptography import x509
@@ -28,8 +29,10 @@ MOST_BEHIND, MOST_AHEAD = 300.0, 5.0
 flwr 1.41, superlink/routers/fleet/node_auth.py: -5 < age < 305.
 """
 SOON_DAYS = 30
-PATH = "/v1/fleet/"
-"""What a federation's proxy lets through: an empty request for it needs no key."""
+PATH = "/v1/fleet/pull-messages"
+"""What a federation's proxy lets through: the SuperLink refuses an empty request by itself."""
+BEHIND = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+"""What a proxy says by itself where the one behind it does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Way:
 
 
 def check_network(target: Target, proxy: Proxy | None, seconds: float = SECONDS) -> Way:
-    """Tries name, port or proxy, certificate and clock, in this order."""
+    """Tries name, port or proxy, certificate, clock and what is behind, in this order."""
     verdicts: list[Verdict] = []
     first = (proxy.host, proxy.port) if proxy else (target.host, target.port)
     addresses, verdict = _resolve(first[0], "of the proxy" if proxy else "")
@@ -92,7 +95,7 @@ def without_way(error: BadInput) -> Way:
     return Way((wrong, *_rest(STEPS[0], "the proxy cannot be used")))
 
 
-STEPS = ("name", "port", "direction", "certificate", "clock")
+STEPS = ("name", "port", "direction", "certificate", "clock", "server")
 
 
 def _rest(first: str, why: str) -> Iterator[Verdict]:
@@ -163,7 +166,7 @@ def _through(line: socket.socket, proxy: Proxy, target: Target) -> Verdict:
 def _secure(
     line: socket.socket, target: Target, proxy: Proxy | None, seconds: float
 ) -> Iterator[Verdict]:
-    """Handshake and clock; the chain counts against the federation's own authority alone."""
+    """Handshake and a request; the chain counts against the federation's own authority alone."""
     trust = ssl.create_default_context(cadata=target.ca)
     trust.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -171,11 +174,11 @@ def _secure(
     except ssl.SSLCertVerificationError as error:
         leaf = _shown_leaf(target, proxy, seconds)
         yield why_untrusted(target, leaf, error.verify_message, datetime.now(UTC))
-        yield not_tried("clock", "the certificate is not the federation's")
+        yield from _rest("clock", "the certificate is not the federation's")
         return
     except (ssl.SSLError, OSError) as error:
         yield _no_handshake(target, error)
-        yield not_tried("clock", "there was no handshake")
+        yield from _rest("clock", "there was no handshake")
         return
     with secure:
         leaf = x509.load_der_x509_certificate(secure.getpeercert(binary_form=True) or b"")
@@ -189,7 +192,7 @@ def _secure(
             if days >= SOON_DAYS
             else f"{days} days left: the coordinator has to renew it (fedkd server rotate)",
         )
-        yield _clock(secure, target)
+        yield from _asked(secure, target)
 
 
 def _no_handshake(target: Target, error: OSError) -> Verdict:
@@ -276,29 +279,45 @@ def _of_another(target: Target, issuer: str, same_name: bool) -> Verdict:
     )
 
 
-def _clock(secure: ssl.SSLSocket, target: Target) -> Verdict:
+def _asked(secure: ssl.SSLSocket, target: Target) -> Iterator[Verdict]:
+    """The clock by the answer to one empty request, and whether the SuperLink gave that answer."""
     before = time.time()
     try:
-        request = f"GET {PATH} HTTP/1.1\r\nHost: {target.shown}\r\nConnection: close\r\n\r\n"
-        secure.sendall(request.encode())
+        head = f"POST {PATH} HTTP/1.1\r\nHost: {target.shown}\r\nContent-Length: 0\r\n"
+        secure.sendall(f"{head}Connection: close\r\n\r\n".encode())
         answer = HTTPResponse(secure)
         answer.begin()
-        said = answer.getheader("Date")
-        theirs = parsedate_to_datetime(said or "").timestamp() + 0.5  # cut to a whole second
+        said, status = answer.getheader("Date"), answer.status
         answer.close()
     except (OSError, HTTPException):
-        return problem(
+        yield problem(
             "clock",
             f"{target.shown} shook hands and then answered no request",
             "ask the coordinator whether its server runs: fedkd server status",
         )
+        yield not_tried("server", "no request was answered")
+        return
+    try:
+        theirs = parsedate_to_datetime(said or "").timestamp() + 0.5  # cut to a whole second
+        yield clock_verdict((before + time.time()) / 2 - theirs)
     except (TypeError, ValueError):
-        return problem(
+        yield problem(
             "clock",
             f"{target.shown} says no time (no Date in its answer)",
             "what answers is no proxy of a federation: compare host and port with the coordinator",
         )
-    return clock_verdict((before + time.time()) / 2 - theirs)
+    yield _behind(target, status)
+
+
+def _behind(target: Target, status: int) -> Verdict:
+    if status in BEHIND:
+        return problem(
+            "server",
+            f"the proxy at {target.shown} answers, and nobody behind it ({status})",
+            "ask the coordinator to look at fedkd server status: its SuperLink is down, or has a "
+            "certificate that ended",
+        )
+    return passed("server", f"the SuperLink answers that an empty request is none ({status})")
 
 
 def clock_verdict(ahead: float) -> Verdict:

@@ -62,15 +62,15 @@ def request_of(line):
     return got.decode()
 
 
-def federation(authority, *, host="localhost", ahead=0.0, date=True, **of_leaf):
-    """What a federation's proxy does with an empty request: TLS, 404, a date."""
+def federation(authority, *, host="localhost", ahead=0.0, date=True, status=401, **of_leaf):
+    """What a federation does with an empty request: TLS, a refusal, a date."""
     context = context_of(authority.issue_cert(host, **of_leaf))
 
     def serve(line):
         with context.wrap_socket(line, server_side=True) as secure:
             request_of(secure)
             said = f"Date: {formatdate(time.time() + ahead, usegmt=True)}\r\n" if date else ""
-            secure.sendall(f"HTTP/1.1 404 Not Found\r\n{said}Content-Length: 0\r\n\r\n".encode())
+            secure.sendall(f"HTTP/1.1 {status} No\r\n{said}Content-Length: 0\r\n\r\n".encode())
 
     return listening(serve)
 

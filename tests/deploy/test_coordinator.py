@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from fedkd.deploy import running, superlink
 from fedkd.deploy.coordinator import roster_of
 from fedkd.deploy.invitations import address
+from fedkd.deploy.network_check import Target, check_network
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.federation.flower.bundle import app_folder
 from tests.deploy.federations import (
@@ -369,6 +370,13 @@ def test_a_new_certificate_is_taken_while_everything_runs(
     assert isinstance(warnings, list)
     (warning,) = [each for each in warnings if "at the SuperLink is the one of before" in each]
     assert warning.endswith("fedkd server stop, fedkd server start")
+
+
+def test_a_hospital_sees_that_the_superlink_answers(server: ServerFolder) -> None:
+    target = Target("localhost", port_of(server), server.authority.read_text())
+    (found,) = (it for it in check_network(target, None).verdicts if it.check == "server")
+    assert found.outcome == "passed"
+    assert "(415)" in found.found  # Flower's word, which no proxy says: it is no protocol buffer
 
 
 def test_a_second_start_is_refused(server: ServerFolder) -> None:

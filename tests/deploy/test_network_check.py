@@ -177,6 +177,15 @@ def test_the_window_is_flowers_own(ahead, good):
     assert in_order([clock_verdict(ahead)]) == good
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_with_nobody_behind_it_is_the_coordinators(authority, status):
+    with federation(authority, status=status) as port:
+        found = tried(authority, port)
+    assert found["clock"].outcome == "passed"
+    assert found["server"].outcome == "problem"
+    assert "fedkd server status" in found["server"].fix
+
+
 def test_an_answer_without_a_date_is_no_federations(authority):
     with federation(authority, date=False) as port:
         found = tried(authority, port)

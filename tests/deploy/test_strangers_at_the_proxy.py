@@ -12,6 +12,7 @@ import pytest
 
 from fedkd.deploy import proxy
 from fedkd.deploy.invitations import address
+from fedkd.deploy.network_check import Target, check_network
 from fedkd.deploy.server_folder import ServerFolder
 from tests.deploy.federations import coordinator, ends, needs_nginx
 from tests.deploy.services import until
@@ -55,7 +56,7 @@ class Gate:
     """A proxy that runs, with nobody behind it."""
 
     def __init__(self, server: ServerFolder, running: "subprocess.Popen[bytes]") -> None:
-        self.port = address(server.settings().address)[1]
+        self.port, self.authority = address(server.settings().address)[1], server.authority
         self._trust = ssl.create_default_context(cafile=str(server.authority))
         self._running = running
 
@@ -140,6 +141,15 @@ def test_strangers_are_not_many_whatever_their_addresses(gate: Gate) -> None:
         for one in crowd:
             one.begins(OTHERS[0], 1000, 1)
         assert held(crowd, proxy.MOST_OF_ALL) == proxy.MOST_OF_ALL
+
+
+def test_a_hospital_is_told_that_nobody_is_behind(gate: Gate) -> None:
+    target = Target("localhost", gate.port, gate.authority.read_text())
+    found = {it.check: it for it in check_network(target, None).verdicts}
+    assert found["clock"].outcome == "passed"
+    assert found["server"].outcome == "problem"
+    assert "nobody behind it (502)" in found["server"].found
+    assert "fedkd server status" in found["server"].fix
 
 
 def test_one_address_takes_a_part_of_it(gate: Gate) -> None:
