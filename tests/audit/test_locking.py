@@ -72,7 +72,7 @@ def test_a_locked_folder_holds_no_key_and_signs_as_before(folder: Path, tmp_path
     whole = everything_in(folder)
     for path, plain in before.items():
         assert plain not in whole
-        assert plain.split(b"+")[-1].strip() not in whole
+        assert plain.split(b"+", 4)[-1].strip() not in whole  # base64 may hold a "+" itself
         assert is_sealed(path)
         assert path.stat().st_mode & 0o777 == 0o600
         assert read_secret(path) == plain
