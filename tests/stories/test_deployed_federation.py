@@ -81,7 +81,6 @@ def test_with_privacy_nothing_is_charged_twice_and_the_student_is_as_good(
         paper=paper,
         policy={"figures": ["counts"]},
     ) as federation:
-        federation.run("rehearsal=true", UNREPORTED, *PRIVATE)
         cut_off = federation.cut_off_in_round(2, *PRIVATE, site="va")
         run = federation.run(resume=cut_off)
         assert costs(federation) == dict.fromkeys(federation.sites, 1)

@@ -1,4 +1,4 @@
-"""Flower's own transport behind a hospital's HTTP proxy: what it does with HTTPS_PROXY and kin."""
+"""Flower's own transport behind a proxy that opens what it carries: nothing is sent."""
 
 import time
 from contextlib import ExitStack
@@ -6,22 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedkd.cli.configuration import compose
-from fedkd.cli.run import prepare
-from tests.deploy.network_servers import connect_proxy, intercepting_proxy
+from tests.deploy.network_servers import intercepting_proxy
 from tests.stories.deployment import Deployment
 
-ONE = [
-    "data=breast_cancer",
-    "clients.count=1",
-    "clients.models=[logistic]",
-    "query.size=10",
-    "rounds=1",
-    "training.local_epochs=1",
-    "training.lesson_epochs=1",
-    "student.epochs=1",
-    "audit.cosigners=0",
-]
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
@@ -51,25 +38,6 @@ def wait_until(true: object, seconds: float = 40.0) -> bool:
     while not true() and time.monotonic() < until:  # type: ignore[operator]
         time.sleep(0.2)
     return bool(true())  # type: ignore[operator]
-
-
-@pytest.mark.deploy
-def test_a_supernode_takes_the_proxy_for_the_federation_and_not_for_loopback(
-    tmp_path: Path,
-) -> None:
-    """A whole run by one tunnel after another; with NO_PROXY the node's own API stays here."""
-    run, folder, seen = tmp_path / "run", tmp_path / "deployment", []
-    run.mkdir()
-    folder.mkdir()
-    prepared = prepare(run, compose(ONE))
-    with connect_proxy(seen) as proxy:
-        here = f"http://127.0.0.1:{proxy}"
-        proxies = {"HTTPS_PROXY": here, "HTTP_PROXY": here, "NO_PROXY": "127.0.0.1"}
-        with Behind(folder, prepared.sites, proxies) as deployment:
-            deployment.run(run)
-            assert deployment.wait_for(run / "summary.json"), deployment.logs()
-    asked = {head.split("\r\n")[0] for head in seen}
-    assert asked == {f"CONNECT localhost:{deployment.port} HTTP/1.1"}
 
 
 @pytest.mark.deploy
