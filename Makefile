@@ -18,14 +18,14 @@ FOR_WORK := $(VENV)/.installed-for-work
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-deploy test-install check bench verifier wheel wheelhouse clean
+.PHONY: help install demo test test-deploy test-long check bench verifier wheel wheelhouse clean
 
 help:
 	@echo "make install   the environment in $(VENV), with all that developing needs"
 	@echo "make demo      a whole federation on this machine; installs only what a run needs"
 	@echo "make test      format, lint, types, rooms, tests"
 	@echo "make test-deploy a SuperLink with SuperNodes over TLS, and flwr run: real processes"
-	@echo "make test-install a wheelhouse, what it installs without an index, and a rehearsal by that"
+	@echo "make test-long what takes minutes beside: a wheelhouse and a rehearsal by what it installs"
 	@echo "make check     exactly what CI runs"
 	@echo "make bench     a comparison: make bench NAME=methods WITH='data=digits'"
 	@echo "make verifier  dist/fedkd-verify.pyz, which checks logs and needs cryptography and rfc8785"
@@ -46,15 +46,15 @@ test: $(FOR_WORK)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not deploy and not install"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not deploy and not long"
 
 # By themselves: each starts a dozen processes that import torch, and waits for them; two wait at once.
 test-deploy: $(FOR_WORK)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m deploy -rs tests/stories tests/deploy
 
-# Makes a wheelhouse and two environments from it: gigabytes, and minutes of pip.
-test-install: $(FOR_WORK)
-	$(BIN)/python -m pytest -m install -rs tests/deploy
+# A wheelhouse and two environments from it, gigabytes and minutes of pip; the bench of a deployment.
+test-long: $(FOR_WORK)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long -rs tests/deploy
 
 check:
 	bash .ci/run

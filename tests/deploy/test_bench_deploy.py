@@ -9,7 +9,7 @@ from fedkd.cli import main
 from fedkd.cli.bench import deploy
 from tests.deploy.federations import needs_nginx
 
-pytestmark = [pytest.mark.deploy, needs_nginx]
+pytestmark = [pytest.mark.long, needs_nginx]
 TYPED = ["bench", "deploy", "parts=nodes", "nodes=2"]
 
 

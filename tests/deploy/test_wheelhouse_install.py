@@ -18,7 +18,7 @@ from tests.deploy.federations import free_port, needs_nginx
 from tests.deploy.test_founding import AMERICAN, SCHEMA
 from tests.stories.hospitals import kill_all_of
 
-pytestmark = pytest.mark.install
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINER = ROOT / "packaging/containers/Containerfile.site"
 RUN = ["data=breast_cancer", "clients.count=2", "clients.models=[logistic]", "rounds=1",

@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 
 from fedkd.cli.run import open_run
+from fedkd.cli.simulate import simulate_one
 from fedkd.data import Records
 from fedkd.distill import LearningPlan, load_weights
 from fedkd.federation.budgets import UNPROTECTED
 from fedkd.federation.examination import figures_of
 from fedkd.federation.site import SiteFolder
 from tests.deploy.federations import needs_nginx
+from tests.stories.forked import forked
 from tests.stories.hospitals import (
     HEART_DISEASE,
     SEED,
+    SIMULATED,
+    TERMS,
     Hospitals,
     fedkd,
     rows_dealt,
@@ -48,13 +52,15 @@ def simulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def spread(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """The students' AUROC in private simulations on the same terms, by seed."""
-    found = []
-    for seed in range(SEED, SEED + 5):
-        folder = tmp_path_factory.mktemp("private") / "run"
-        simulated(folder, *PRIVATE, f"budget.epsilon={EPSILON}", f"seed={seed}", UNREPORTED)
-        told = json.loads((folder / "summary.json").read_text())
-        found.append(float(told["student"]["auroc"]))
-    return found
+    folders = [tmp_path_factory.mktemp("private") / "run" for _ in range(5)]
+    return [privately_simulated(it, SEED + number) for number, it in enumerate(folders)]
+
+
+def privately_simulated(folder: Path, seed: int) -> float:
+    """The AUROC of a private simulation's student; forked, which spares it the imports."""
+    words = [*SIMULATED, *TERMS, *PRIVATE, f"budget.epsilon={EPSILON}", UNREPORTED]
+    assert forked(lambda: simulate_one([*words, f"seed={seed}", f"out={folder}"])) == 0
+    return float(json.loads((folder / "summary.json").read_text())["student"]["auroc"])
 
 
 def test_without_privacy_the_student_is_the_simulations(simulation: Path, tmp_path: Path) -> None:
@@ -168,9 +174,6 @@ def spent(federation: Hospitals) -> dict[str, float]:
 def counted(federation: Hospitals, run: Path) -> None:
     """Every hospital counts how the student does on its own patients, and pays for it once."""
     before = spent(federation)
-    said = fedkd("evaluate", run, "--epsilon", "0.5", "--wait", "0", check=False)
-    assert "the same command goes on" in said  # nobody said yes yet
-    assert spent(federation) == before
     (figures,) = federation.evaluated(run, "--epsilon", "0.5")["evaluations"]
     assert figures["private"]
     assert all(row["answered"] for row in figures["sites"]), figures
