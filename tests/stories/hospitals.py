@@ -358,8 +358,16 @@ def logged(log: Path, ending: str) -> bool:
     return False
 
 
+def children_of(process: Path) -> list[str]:
+    """The process ids of what `process`, a folder of /proc, has started."""
+    return (process / "task" / process.name / "children").read_text().split()
+
+
 def kill_all_of(folder: Path) -> None:
-    """SIGKILL to every process whose command line or environment names `folder`."""
+    """SIGKILL to every process whose command line or environment names `folder`, and its children.
+
+    Those of nginx name nothing, and would hold the port of a master that was killed.
+    """
     for _ in range(3):
         for process in Path("/proc").iterdir():
             if not process.name.isdigit() or int(process.name) == os.getpid():
@@ -367,5 +375,6 @@ def kill_all_of(folder: Path) -> None:
             with suppress(OSError):
                 words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
                 if f"{folder}".encode() in words:
-                    os.kill(int(process.name), signal.SIGKILL)
+                    for pid in (process.name, *children_of(process)):
+                        os.kill(int(pid), signal.SIGKILL)
         time.sleep(0.2)
