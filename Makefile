@@ -24,8 +24,8 @@ help:
 	@echo "make install   the environment in $(VENV), with all that developing needs"
 	@echo "make demo      a whole federation on this machine; installs only what a run needs"
 	@echo "make test      format, lint, types, rooms, tests"
-	@echo "make test-deploy a SuperLink with SuperNodes over TLS, and flwr run: real processes"
-	@echo "make test-long what takes minutes beside: a wheelhouse and a rehearsal by what it installs"
+	@echo "make test-deploy coordinators behind nginx and hospitals as real processes, and faults"
+	@echo "make test-long what takes minutes beside: Flower as it comes, a wheelhouse, the bench"
 	@echo "make check     exactly what CI runs"
 	@echo "make bench     a comparison: make bench NAME=methods WITH='data=digits'"
 	@echo "make verifier  dist/fedkd-verify.pyz, which checks logs and needs cryptography and rfc8785"
@@ -52,9 +52,9 @@ test: $(FOR_WORK)
 test-deploy: $(FOR_WORK)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m deploy -rs tests/stories tests/deploy
 
-# A wheelhouse and two environments from it, gigabytes and minutes of pip; the bench of a deployment.
+# Flower's own SuperNodes and flwr run; a wheelhouse and what it installs; the bench of a deployment.
 test-long: $(FOR_WORK)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m long -rs tests/deploy
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long -rs tests/stories tests/deploy
 
 check:
 	bash .ci/run

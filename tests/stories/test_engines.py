@@ -66,7 +66,7 @@ def test_ray_gives_the_same_student_and_leaves_no_process_behind(tmp_path: Path)
     assert left_behind(str(run)) == []
 
 
-@pytest.mark.deploy
+@pytest.mark.long
 def test_a_deployment_over_tls_gives_the_same_student(tmp_path: Path) -> None:
     run, folder = tmp_path / "deployed", tmp_path / "deployment"
     run.mkdir()
@@ -80,7 +80,7 @@ def test_a_deployment_over_tls_gives_the_same_student(tmp_path: Path) -> None:
     assert left_behind(str(folder)) == []
 
 
-@pytest.mark.deploy
+@pytest.mark.long
 def test_flwr_run_gives_the_same_student(tmp_path: Path) -> None:
     run, home = tmp_path / "run", tmp_path / "home"
     overrides = " ".join(TWO)
