@@ -37,6 +37,8 @@ SMALL_BYTES: Final = 16 << 20
 """Of larger letters one at a time is held in memory, however many connections there are."""
 IDLE_SECONDS: Final = 60.0
 """How long a connection may say nothing before it has sent a whole request."""
+SEND_SECONDS: Final = 10.0
+"""How long a service that stops waits until what it answered has been taken."""
 _LINGER_SECONDS: Final = 0.5
 STOPPED, USED_WRONGLY = 0, 2
 _LOG = logging.getLogger("fedkd.service")
@@ -78,6 +80,7 @@ class Service:
         self._figures = figures
         self._turns: queue.SimpleQueue[_Turn | Told | None] = queue.SimpleQueue()
         self._pending = set[Told]()
+        self._owed = set[int]()  # threads of connections that a turn's reply is due to
         self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self._large = threading.Semaphore()
         self._stopping = threading.Event()
@@ -112,6 +115,16 @@ class Service:
                 break
             turn.reply = self._answered(turn.letter)
             turn.done.set()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Tells whoever still waits, and sees that replies are sent before the process ends."""
+        until = time.monotonic() + SEND_SECONDS
+        while self._owed and time.monotonic() < until:
+            with suppress(queue.Empty):
+                turn = self._turns.get(timeout=0.01)
+                if isinstance(turn, _Turn):
+                    turn.done.set()
 
     def _answered(self, letter: bytes) -> Frame:
         began = time.monotonic()
@@ -167,9 +180,11 @@ class Service:
                         _refuse(connection, reply)
                         return
                     send(connection, reply)
+                    self._owed.discard(threading.get_ident())
         except OSError:
             pass  # the other side is gone: what it asked is on disk
         finally:
+            self._owed.discard(threading.get_ident())
             self._free.release()
 
     def _next(self, connection: socket.socket) -> Frame | None:
@@ -208,6 +223,7 @@ class Service:
         if self._stopping.is_set():
             return Frame(Kind.REFUSED, Why.STOPPING.encode())
         turn = _Turn(frame.body)
+        self._owed.add(threading.get_ident())
         self._turns.put(turn)
         turn.done.wait()
         return turn.reply

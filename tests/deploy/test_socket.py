@@ -170,6 +170,27 @@ def test_one_turn_at_a_time_and_the_status_in_between(service: Running) -> None:
     assert json.loads(request(service.path, Frame(Kind.STATUS), 5).body)["turns"] == 4
 
 
+def test_what_was_answered_is_taken_before_a_service_that_stops_has_ended(tmp_path: Path) -> None:
+    desk, path, letter = Desk(), tmp_path / "site.sock", bytes(4 << 20)
+    desk.wait.clear()
+    running = Service(desk, lambda told: None)
+    worker = threading.Thread(target=running.work)
+    with listening(path, 0o660) as listener:
+        running.listen(listener)
+        worker.start()
+        with connected(path) as connection:
+            send(connection, Frame(Kind.ANSWER, letter))
+            _until(lambda: desk.at_once == 1)
+            running.stop()
+            desk.wait.set()
+            _until(lambda: desk.asked == [letter])
+            worker.join(0.3)
+            assert worker.is_alive()  # a socket holds less than this, and nobody took it yet
+            assert receive(connection) == Frame(Kind.ANSWERED, b"answer to " + letter)
+        worker.join(10)
+        assert not worker.is_alive()
+
+
 def test_too_many_connections_are_told_so(service: Running) -> None:
     open_ones = []
     try:
