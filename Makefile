@@ -25,7 +25,7 @@ help:
 	@echo "make demo      a whole federation on this machine; installs only what a run needs"
 	@echo "make test      format, lint, types, rooms, tests"
 	@echo "make test-deploy coordinators behind nginx and hospitals as real processes, and faults"
-	@echo "make test-long what takes minutes beside: Flower as it comes, a wheelhouse, the bench"
+	@echo "make test-long what takes minutes beside: the guide word by word, a wheelhouse, the bench"
 	@echo "make check     exactly what CI runs"
 	@echo "make bench     a comparison: make bench NAME=methods WITH='data=digits'"
 	@echo "make verifier  dist/fedkd-verify.pyz, which checks logs and needs cryptography and rfc8785"
@@ -52,7 +52,7 @@ test: $(FOR_WORK)
 test-deploy: $(FOR_WORK)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m deploy -rs tests/stories tests/deploy
 
-# Flower's own SuperNodes and flwr run; a wheelhouse and what it installs; the bench of a deployment.
+# The guide, an update, Flower's own SuperNodes, a wheelhouse and what it installs, the bench.
 test-long: $(FOR_WORK)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m long -rs tests/stories tests/deploy
 

@@ -10,9 +10,10 @@ import fedkd.federation.flower  # noqa: F401  # before flwr is imported anywhere
 
 def pytest_collection_modifyitems(items):
     """Whole runs first, engines first of all: a long file that begins last runs by itself."""
+    long = ("/stories/test_engines", "/stories/test_deployed_federation", "/test_faults_in_a_fed")
 
     def place(item):
         path = item.path.as_posix()
-        return ("/stories/test_engines" not in path, "/stories/" not in path)
+        return (not any(each in path for each in long), "/stories/" not in path)
 
     items.sort(key=place)

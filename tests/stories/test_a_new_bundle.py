@@ -15,7 +15,7 @@ from tests.federation.officers import NOT_PRIVATE
 from tests.stories.hospitals import HEART_DISEASE, SEED, Hospitals, fedkd, told
 
 pytestmark = [
-    pytest.mark.deploy,
+    pytest.mark.long,
     needs_nginx,
     pytest.mark.skipif(not HEART_DISEASE.is_dir(), reason=f"no {HEART_DISEASE}"),
 ]

@@ -22,7 +22,7 @@ from tests.deploy.federations import free_port, needs_nginx
 from tests.stories.hospitals import HEART_DISEASE, kill_all_of
 
 pytestmark = [
-    pytest.mark.deploy,
+    pytest.mark.long,
     needs_nginx,
     pytest.mark.skipif(not HEART_DISEASE.exists(), reason="the heart disease data are not here"),
 ]
