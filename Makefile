@@ -52,7 +52,7 @@ test: $(FOR_WORK)
 test-deploy: $(FOR_WORK)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m deploy -rs tests/stories tests/deploy
 
-# The guide, an update, Flower's own SuperNodes, a wheelhouse and what it installs, the bench.
+# The guide, an update, proxies, who is called, Flower's own SuperNodes, a wheelhouse, the bench.
 test-long: $(FOR_WORK)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m long -rs tests/stories tests/deploy
 

@@ -12,7 +12,7 @@ from tests.deploy.network_servers import connect_proxy
 from tests.deploy.services import until
 from tests.stories.hospitals import Hospitals, fedkd, told
 
-pytestmark = [pytest.mark.deploy, needs_nginx]
+pytestmark = [pytest.mark.long, needs_nginx]
 NAME = "coordinator.example"
 """Which the proxy alone can look up: whoever goes another way finds nobody."""
 SITE = "north"

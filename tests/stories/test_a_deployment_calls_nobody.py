@@ -24,7 +24,7 @@ def may_be_alone() -> bool:
 needs_namespace = pytest.mark.skipif(
     not may_be_alone(), reason="no network namespace of one's own here"
 )
-pytestmark = [pytest.mark.deploy, needs_namespace]
+pytestmark = [pytest.mark.long, needs_namespace]
 
 
 def heard(folder: Path, *words: str) -> list[str]:

@@ -40,7 +40,7 @@ def wait_until(true: object, seconds: float = 40.0) -> bool:
     return bool(true())  # type: ignore[operator]
 
 
-@pytest.mark.deploy
+@pytest.mark.long
 def test_a_supernode_refuses_an_intercepting_proxy(tmp_path: Path) -> None:
     """It is never online, and sends nothing that the interceptor could read."""
     folder, read = tmp_path / "deployment", []
