@@ -115,6 +115,7 @@ class Service:
                 break
             turn.reply = self._answered(turn.letter)
             turn.done.set()
+            self._say(turn.letter)  # after the reply: papers are read for it, signatures checked
         self._let_go()
 
     def _let_go(self) -> None:
@@ -132,16 +133,24 @@ class Service:
         try:
             return Frame(Kind.ANSWERED, self._desk.handle(letter))
         except Exception:
-            _LOG.error("%sa turn failed\n%s", self._mark(letter), traceback.format_exc())
+            _LOG.error("a turn failed\n%s", traceback.format_exc())
             return Frame(Kind.REFUSED, Why.FAILED.encode())
         finally:
             seconds, turns = round(time.monotonic() - began, 3), self._standing["turns"] + 1
             self._standing.update(
                 busy_since=None, turns=turns, last_turn=utc(), last_seconds=seconds
             )
+
+    def _say(self, letter: bytes) -> None:
+        """A line about the turn that was taken; whatever the letter is, it ends nothing."""
+        try:
             mark = self._mark(letter)  # now that a proposal, too, has been taken in
-            line = f"{mark}turn {turns} took {seconds:g} s"
-            _LOG.info(Line(line, turn=turns, seconds=seconds, rehearsal=bool(mark)))
+        except Exception:
+            _LOG.error("a letter's run cannot be told\n%s", traceback.format_exc())
+            mark = ""
+        turns, seconds = self._standing["turns"], self._standing["last_seconds"]
+        line = f"{mark}turn {turns} took {seconds:g} s"
+        _LOG.info(Line(line, turn=turns, seconds=seconds, rehearsal=bool(mark)))
 
     def _stands(self, kind: Kind) -> Frame:
         try:

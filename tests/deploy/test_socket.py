@@ -191,6 +191,23 @@ def test_what_was_answered_is_taken_before_a_service_that_stops_has_ended(tmp_pa
         assert not worker.is_alive()
 
 
+def test_a_line_that_cannot_be_made_of_a_letter_ends_nothing(tmp_path: Path) -> None:
+    def failing(letter: bytes) -> str:
+        raise RuntimeError(HIDDEN)
+
+    running = Service(Desk(), lambda told: None, mark=failing)
+    worker = threading.Thread(target=running.work)
+    with listening(tmp_path / "site.sock", 0o660) as listener:
+        running.listen(listener)
+        worker.start()
+        for letter in (b"one", b"two"):
+            reply = request(tmp_path / "site.sock", Frame(Kind.ANSWER, letter), 10)
+            assert reply == Frame(Kind.ANSWERED, b"answer to " + letter)
+        running.stop()
+        worker.join(10)
+        assert not worker.is_alive()
+
+
 def test_too_many_connections_are_told_so(service: Running) -> None:
     open_ones = []
     try:
