@@ -3,6 +3,7 @@
 One federation of three hospitals under dp_training; the server's own app speaks to their sockets.
 """
 
+import re
 import shutil
 import signal
 import sqlite3
@@ -22,6 +23,7 @@ from fedkd.cli.run import open_run
 from fedkd.deploy.approving import rule, shown
 from fedkd.deploy.consent import Shelf
 from fedkd.deploy.socket import Away, Frame, Kind, Why
+from fedkd.deploy.starting import service_of
 from fedkd.federation.paying import ledger_of
 from fedkd.privacy import Ledger
 from fedkd.wire import (
@@ -162,12 +164,26 @@ def test_a_message_that_comes_late_is_answered_once_and_changes_nothing(world: W
     assert "CONSISTENT" in verified.stdout, verified.stdout + verified.stderr
 
 
+def lines_of_turns(service: Service) -> list[str]:
+    """The service's lines about its turns, each of which is written once the reply is out."""
+
+    def written() -> list[str]:
+        standing = service_of(service.hospital)
+        assert standing is not None
+        said = service.log.read_text().splitlines()
+        lines = [line for line in said if re.search(r"turn \d+ took", line)]
+        return lines if lines and f"turn {standing['turns']} took" in lines[-1] else []
+
+    found: list[str] = until(written)
+    return found
+
+
 def test_every_line_about_a_rehearsal_says_so_and_no_other(world: World) -> None:
     federated, west = world.federated, world.services["west"]
     real = world.approved(sites=("west",))
-    said = west.log.read_text().splitlines()
-    assert "turn" in said[-1]
-    assert not any("REHEARSAL" in line for line in said)
+    before = lines_of_turns(west)
+    assert before
+    assert not any("REHEARSAL" in line for line in before)
     run = federated.proposed("mechanism=dp_training", rehearsal=True)
     body, signature = run.paper()
     assert isinstance(
@@ -175,7 +191,7 @@ def test_every_line_about_a_rehearsal_says_so_and_no_other(world: World) -> None
     )
     assert isinstance(west.said(RollCall(run.id)), Present)
     west.said(RollCall(real.id))
-    lines = [it for it in west.log.read_text().splitlines()[len(said) :] if "turn" in it]
+    lines = lines_of_turns(west)[len(before) :]
     assert ["REHEARSAL: turn" in line for line in lines] == [True, True, False]
     shown = fedkd("audit", "show", west.hospital.rehearsal / "log.sqlite").stdout
     assert shown.startswith("REHEARSAL: ")
