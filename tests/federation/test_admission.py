@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -303,9 +304,8 @@ def test_replies_that_come_twice_and_in_another_order_change_nothing(tmp_path: A
     assert ends[0] == ends[1]
 
 
-def test_a_site_that_could_not_answer_the_roll_call_is_not_said_to_be_away(run: Run) -> None:
-    site = str(run.sites_dir / "site-01")
-    grid = InProcessGrid(client_app, [{"site": site}, {}])  # a letterbox that knows no site
+def test_a_site_that_could_not_answer_the_roll_call_is_not_said_to_be_away(site: Path) -> None:
+    grid = InProcessGrid(client_app, [{"site": str(site)}, {}])  # a letterbox that knows no site
     there, broken = grid.get_node_ids()  # in the order of their configurations
     asking = GridAsk(grid, 5.0, members=lambda: {there: "site-01", broken: "site-02"})
     assert asking.roll_call("r", ["site-01", "site-02"]).came == ("site-01",)

@@ -177,8 +177,10 @@ def test_a_site_alone_takes_as_many_steps_as_in_the_run(steps: str, tmp_path: Pa
     assert first == 2 * an_epoch
 
 
-def test_an_examiner_tells_who_took_part_and_how_long_it_took(run: Run, tmp_path: Path) -> None:
-    idle = SiteExaminer(run.sites["site-01"], "another run", run.build)
+def test_an_examiner_tells_who_took_part_and_how_long_it_took(
+    run: Run, site: Path, tmp_path: Path
+) -> None:
+    idle = SiteExaminer(site, "another run", run.build)
     assert not idle.took_part()
     assert idle.count() == 20
     assert idle.seconds() == 0
