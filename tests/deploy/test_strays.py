@@ -18,8 +18,9 @@ from tests.deploy.federations import coordinator
 from tests.deploy.two_users import GROUP, LETTERBOX, as_user
 
 LEADER = """
-import os, subprocess, sys
-left = subprocess.Popen(["/bin/sleep", "300"])
+import subprocess, sys
+nothing = subprocess.DEVNULL
+left = subprocess.Popen(["/bin/sleep", "300"], stdin=nothing, stdout=nothing, stderr=nothing)
 print(left.pid, flush=True)
 sys.stdin.read()
 """
