@@ -27,12 +27,12 @@ def quietly(*words: str, **more: Any) -> bool:
 
 
 def can_make_interfaces() -> bool:
-    made = ("unshare", "--net", "ip", "link", "add", "eth0", "type", "dummy")
+    made = ("unshare", "--net", "ip", "link", "add", "eth0", "type", "bridge")
     return ROOT and all(map(shutil.which, ("unshare", "ip", "setpriv"))) and quietly(*made)
 
 
 needs_interfaces = pytest.mark.skipif(
-    not can_make_interfaces(), reason="only root, with ip and the module dummy, makes an interface"
+    not can_make_interfaces(), reason="only root makes an interface: with ip, and bridges"
 )
 needs_user_namespaces = pytest.mark.skipif(
     shutil.which("unshare") is None
@@ -82,7 +82,7 @@ def test_where_nothing_can_be_taken_away_an_interface_that_is_down_is_one(
     name: str, state: str, status: int
 ) -> None:
     script = (
-        'ip link add "$0" type dummy && ip link set "$0" "$1" && exec setpriv '
+        'ip link add "$0" type bridge && ip link set "$0" "$1" && exec setpriv '
         '--bounding-set=-sys_admin --inh-caps=-sys_admin "$2" -m fedkd.deploy.offline'
     )
     words = ["unshare", "--net", "sh", "-c", script, name, state, sys.executable]
@@ -97,7 +97,7 @@ def test_a_service_says_at_once_that_its_network_came_back(tmp_path: Path) -> No
         drop_network()
         with at_work(hospital.socket, Service(Desk(), lambda told: None)):
             before = service_of(hospital)
-            subprocess.run(["ip", "link", "add", "eth0", "type", "dummy"], check=True)
+            subprocess.run(["ip", "link", "add", "eth0", "type", "bridge"], check=True)
             after = service_of(hospital)
         assert before is not None
         assert after is not None

@@ -352,11 +352,11 @@ def test_a_large_letter_that_trickles_makes_room_for_another(tmp_path: Path) -> 
         return False
 
     refused = Kind.REFUSED
-    with at_work(path, Service(Desk(), lambda told: None, idle_seconds=0.5)):
-        with connected(path) as slow:
-            slow.sendall(LARGE)
-            with trickling(slow):
-                _until(is_taken)
+    running = Service(Desk(), lambda told: None, idle_seconds=0.5)
+    with at_work(path, running), connected(path) as slow:
+        slow.sendall(LARGE)
+        with trickling(slow):
+            _until(is_taken)
 
 
 def test_whoever_keeps_up_the_pace_is_waited_for() -> None:
