@@ -354,7 +354,10 @@ def test_a_large_letter_that_trickles_makes_room_for_another(tmp_path: Path) -> 
     refused = Kind.REFUSED
     running = Service(Desk(), lambda told: None, idle_seconds=0.5)
     with at_work(path, running), connected(path) as slow:
+        send(slow, Frame(Kind.STATUS))
+        receive(slow)
         slow.sendall(LARGE)
+        time.sleep(0.2)  # it is read by then
         with trickling(slow):
             _until(is_taken)
 
