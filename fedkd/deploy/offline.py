@@ -16,7 +16,12 @@ from typing import Final
 CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWNET: Final = 0x40000000
 OFFLINE, ONLINE = 0, 1
+_IFF_UP: Final = 1  # netdevice(7)
 _DEVICES: Final = Path("/proc/self/net/dev")
+_TUNNELS: Final = frozenset(
+    {"erspan0", "gre0", "gretap0", "ip6gre0", "ip6_vti0", "ip6tnl0", "ip_vti0", "sit0", "tunl0"}
+)
+"""What a kernel that has their modules puts into each new namespace, down (net/ipv4, net/ipv6)."""
 
 
 class StillConnected(OSError):
@@ -47,19 +52,31 @@ def drop_network() -> None:
             Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
         except OSError as error:
             raise _still(f"no user namespace: {error.strerror}") from None
-    if not is_offline():
-        raise _still("interfaces were left")
+    if left := _interfaces():
+        raise _still(f"interfaces were left: {', '.join(left)}")
 
 
 def is_offline() -> bool:
-    """Whether this process sees no interface that is up, but its own loopback."""
+    """Whether this process sees no interface but its own loopback, and the kernel's tunnels, down.
+
+    Any other one counts while it is down, too: while a machine boots, it is up a moment later.
+    """
+    return not _interfaces()
+
+
+def network() -> str:
+    """What a service says of its network at this moment."""
+    return "none" if is_offline() else "not taken away"
+
+
+def _interfaces() -> list[str]:
+    """What a network is reached by, or may be."""
     try:
         lines = _DEVICES.read_text().splitlines()[2:]
-    except OSError:
-        return False
+    except OSError as error:
+        return [f"unknown ({error.strerror})"]
     names = [line.partition(":")[0].strip() for line in lines]
-    # Tunnels that a kernel puts into each new namespace carry nothing while they are down.
-    return not any(_is_up(name) for name in names if name != "lo")
+    return [it for it in names if it != "lo" and (it not in _TUNNELS or _is_up(it))]
 
 
 def _is_up(name: str) -> bool:
@@ -67,13 +84,13 @@ def _is_up(name: str) -> bool:
     import socket
     import struct
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asked:  # netdevice(7)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asked:
         request = struct.pack("16sh14x", name.encode()[:15], 0)
         try:
             told = fcntl.ioctl(asked, 0x8913, request)  # SIOCGIFFLAGS
         except OSError as error:
             return error.errno != errno.ENODEV
-    return bool(struct.unpack("16sh14x", told)[1] & 1)  # IFF_UP
+    return bool(struct.unpack("16sh14x", told)[1] & _IFF_UP)
 
 
 def _still(why: str) -> StillConnected:

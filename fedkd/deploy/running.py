@@ -165,10 +165,10 @@ def pid_of(server: ServerFolder, name: str) -> int | None:
 
 
 def _written(server: ServerFolder, name: str) -> tuple[int, str]:
-    """The process that was started last under this name, and when; (0, "") where none was."""
+    """The process started last under this name since the machine did, and when; (0, "") if none."""
     try:
-        pid, started = (server.folder / "pids" / f"{name}.pid").read_text().split()
-        return int(pid), started
+        pid, started, *boot = (server.folder / "pids" / f"{name}.pid").read_text().split()
+        return (int(pid), started) if boot in ([], [_boot()]) else (0, "")
     except (OSError, ValueError):
         return 0, ""
 
@@ -194,7 +194,7 @@ class _Processes:
         for name in (METRICS, PROXY, SUPERLINK):  # of a coordinator that was killed
             _end_stray(self._server, name)
         for left in _orphans(self._server):
-            _tell(left, signal.SIGKILL)
+            _end(left, signal.SIGKILL)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -353,14 +353,14 @@ def _end_stray(server: ServerFolder, name: str) -> None:
     A proxy whose master was killed, too, leaves workers that hold the port.
     """
     pid = pid_of(server, name)
-    _tell(pid, signal.SIGTERM)
+    _end(pid, signal.SIGTERM)
     until = time.monotonic() + _ENDS[name]
     while pid_of(server, name) is not None and time.monotonic() < until:
         time.sleep(0.1)
     number, _ = _written(server, name)
     if pid_of(server, name) is not None or _started(number) is None:  # else it is somebody else's
         for left in _of_session(number):
-            _tell(left, signal.SIGKILL)
+            _end(left, signal.SIGKILL)
 
 
 def _of_session(leader: int) -> list[int]:
@@ -394,9 +394,24 @@ def _tell(pid: int | None, number: int) -> None:
             os.kill(pid, number)
 
 
+def _end(pid: int | None, number: int) -> None:
+    """The same to what was left behind; what may not be ended is not of this folder."""
+    with suppress(PermissionError):
+        _tell(pid, number)
+
+
 def _write_pid(server: ServerFolder, name: str, pid: int) -> None:
-    """With the time at which it started: a number is given to another process some day."""
-    write_bytes(server.folder / "pids" / f"{name}.pid", f"{pid} {_started(pid)}\n".encode())
+    """With the start of process and machine: a number is given to another process some day."""
+    written = f"{pid} {_started(pid)} {_boot()}\n"
+    write_bytes(server.folder / "pids" / f"{name}.pid", written.encode())
+
+
+def _boot() -> str:
+    """What this start of the machine is called (random(4)); "unknown" where it has no name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
 
 
 def _started(pid: int) -> str | None:

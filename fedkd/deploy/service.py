@@ -2,250 +2,33 @@
 
     python -m fedkd.deploy.service HOSPITAL
 
-It listens on a Unix socket, takes one turn at a time, and keeps what it needs in memory between
-turns. Everything that it ever says is a frame of a closed list.
+It listens on a Unix socket and takes one turn at a time. Records, once read, and the libraries that
+learn from them stay in memory between turns; a turn reads its model's weights from disk. Everything
+that it ever says is a frame of a closed list.
 """
 
 import argparse
-import json
 import logging
 import os
-import queue
 import signal
-import socket
 import sys
-import threading
-import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Any
 
-from fedkd import __version__
 from fedkd.deploy.apart import CONNECTED, still_connected
 from fedkd.deploy.hospital import Hospital, private_folder
-from fedkd.deploy.lines import FORMATS, TEXT, Line, log_to, utc
-from fedkd.deploy.offline import StillConnected, drop_network, is_offline
-from fedkd.deploy.socket import BadFrame, Frame, Kind, Told, Why, listening, receive, send
+from fedkd.deploy.lines import FORMATS, TEXT, log_to, utc
+from fedkd.deploy.offline import StillConnected, drop_network, is_offline, network
+from fedkd.deploy.socket import Told, listening
 from fedkd.deploy.supervising import read_key
+from fedkd.deploy.turns import Answers, Service
 from fedkd.knowledge.bad_input import BadInput, OtherFormat
 
-MOST_CONNECTIONS: Final = 8
-SMALL_BYTES: Final = 16 << 20
-"""Of larger letters one at a time is held in memory, however many connections there are."""
-IDLE_SECONDS: Final = 60.0
-"""How long a connection may say nothing before it has sent a whole request."""
-SEND_SECONDS: Final = 10.0
-"""How long a service that stops waits until what it answered has been taken."""
-_LINGER_SECONDS: Final = 0.5
 STOPPED, USED_WRONGLY = 0, 2
 _LOG = logging.getLogger("fedkd.service")
-
-
-class Answers(Protocol):
-    """Whoever answers letters: never raises, never lets an exception's text out."""
-
-    def handle(self, letter: bytes) -> bytes:
-        """The reply to a letter."""
-
-
-class _Turn:
-    """A letter that waits for its answer."""
-
-    def __init__(self, letter: bytes) -> None:
-        self.letter = letter
-        self.reply = Frame(Kind.REFUSED, Why.STOPPING.encode())
-        self.done = threading.Event()
-
-
-class Service:
-    """Takes letters from connections and hands them, one at a time, to `desk`.
-
-    Turns are taken by whoever calls `work`, in one thread: models train there, and streams of
-    random numbers and the number of threads stay what they are in a simulation. A connection that
-    dies meanwhile loses nothing: the answer is on disk, and the same letter gets it again.
-    """
-
-    def __init__(
-        self,
-        desk: Answers,
-        tell: Callable[[Told], None],
-        figures: Callable[[], Mapping[str, Any]] = dict,
-        mark: Callable[[bytes], str] = lambda letter: "",
-    ) -> None:
-        self._desk, self._mark = desk, mark
-        self._tell = tell
-        self._figures = figures
-        self._turns: queue.SimpleQueue[_Turn | Told | None] = queue.SimpleQueue()
-        self._pending = set[Told]()
-        self._owed = set[int]()  # threads of connections that a turn's reply is due to
-        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        self._large = threading.Semaphore()
-        self._stopping = threading.Event()
-        self._standing: dict[str, Any] = {
-            "pid": os.getpid(),
-            "software": __version__,
-            "since": utc(),
-            "network": "none" if is_offline() else "not taken away",
-            "turns": 0,
-            "busy_since": None,
-            "last_turn": None,
-            "last_seconds": None,
-        }
-
-    def listen(self, listener: socket.socket) -> None:
-        """Accepts connections until the service stops; returns at once."""
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
-
-    def stop(self) -> None:
-        """Lets the turn in progress end; nothing new is begun."""
-        self._stopping.set()
-        self._turns.put(None)
-
-    def work(self) -> None:
-        """Takes turns, in this thread, until `stop`."""
-        while (turn := self._turns.get()) is not None:
-            if isinstance(turn, Told):
-                self._remember(turn)
-                continue
-            if self._stopping.is_set():
-                turn.done.set()
-                break
-            turn.reply = self._answered(turn.letter)
-            turn.done.set()
-            self._say(turn.letter)  # after the reply: papers are read for it, signatures checked
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Tells whoever still waits, and sees that replies are sent before the process ends."""
-        until = time.monotonic() + SEND_SECONDS
-        while self._owed and time.monotonic() < until:
-            with suppress(queue.Empty):
-                turn = self._turns.get(timeout=0.01)
-                if isinstance(turn, _Turn):
-                    turn.done.set()
-
-    def _answered(self, letter: bytes) -> Frame:
-        began = time.monotonic()
-        self._standing["busy_since"] = utc()
-        try:
-            return Frame(Kind.ANSWERED, self._desk.handle(letter))
-        except Exception:
-            _LOG.error("a turn failed\n%s", traceback.format_exc())
-            return Frame(Kind.REFUSED, Why.FAILED.encode())
-        finally:
-            seconds, turns = round(time.monotonic() - began, 3), self._standing["turns"] + 1
-            self._standing.update(
-                busy_since=None, turns=turns, last_turn=utc(), last_seconds=seconds
-            )
-
-    def _say(self, letter: bytes) -> None:
-        """A line about the turn that was taken; whatever the letter is, it ends nothing."""
-        try:
-            mark = self._mark(letter)  # now that a proposal, too, has been taken in
-        except Exception:
-            _LOG.error("a letter's run cannot be told\n%s", traceback.format_exc())
-            mark = ""
-        turns, seconds = self._standing["turns"], self._standing["last_seconds"]
-        line = f"{mark}turn {turns} took {seconds:g} s"
-        _LOG.info(Line(line, turn=turns, seconds=seconds, rehearsal=bool(mark)))
-
-    def _stands(self, kind: Kind) -> Frame:
-        try:
-            told = self._standing if kind is Kind.STATUS else self._figures()
-            return Frame(Kind.STANDING, json.dumps(told, sort_keys=True).encode())
-        except Exception:
-            _LOG.error("no figures\n%s", traceback.format_exc())
-            return Frame(Kind.REFUSED, Why.FAILED.encode())
-
-    def _remember(self, told: Told) -> None:
-        self._pending.discard(told)
-        _LOG.warning(Line(f"the letterbox refused: {told}", refused=str(told)))
-        try:
-            self._tell(told)
-        except Exception:
-            _LOG.error("what the letterbox refused is not in the log\n%s", traceback.format_exc())
-
-    def _accept(self, listener: socket.socket) -> None:
-        while not self._stopping.is_set():
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            if not self._free.acquire(blocking=False):
-                with connection:
-                    _refuse(connection, Frame(Kind.REFUSED, Why.TOO_MANY.encode()))
-                continue
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            with connection:
-                connection.settimeout(IDLE_SECONDS)
-                while (reply := self._next(connection)) is not None:
-                    if reply.kind is Kind.REFUSED:
-                        _refuse(connection, reply)
-                        return
-                    send(connection, reply)
-                    self._owed.discard(threading.get_ident())
-        except OSError:
-            pass  # the other side is gone: what it asked is on disk
-        finally:
-            self._owed.discard(threading.get_ident())
-            self._free.release()
-
-    def _next(self, connection: socket.socket) -> Frame | None:
-        held = []
-
-        def has_room(size: int) -> bool:
-            if size <= SMALL_BYTES:
-                return True
-            if self._large.acquire(blocking=False):
-                held.append(size)
-            return bool(held)
-
-        try:
-            frame = receive(connection, has_room)
-            return None if frame is None else self._reply(frame)
-        except BadFrame as error:
-            return Frame(Kind.REFUSED, error.why.encode())
-        finally:
-            if held:
-                self._large.release()
-
-    def _reply(self, frame: Frame) -> Frame:
-        if frame.kind in (Kind.STATUS, Kind.FIGURES):
-            return self._stands(frame.kind)
-        if frame.kind is Kind.TELL:
-            try:
-                told = Told(frame.body.decode())
-            except ValueError:
-                return Frame(Kind.REFUSED, Why.MALFORMED.encode())
-            if told not in self._pending:  # told a million times, it waits once
-                self._pending.add(told)
-                self._turns.put(told)
-            return Frame(Kind.HEARD)
-        if frame.kind is not Kind.ANSWER:
-            return Frame(Kind.REFUSED, Why.UNKNOWN_REQUEST.encode())
-        if self._stopping.is_set():
-            return Frame(Kind.REFUSED, Why.STOPPING.encode())
-        turn = _Turn(frame.body)
-        self._owed.add(threading.get_ident())
-        self._turns.put(turn)
-        turn.done.wait()
-        return turn.reply
-
-
-def _refuse(connection: socket.socket, frame: Frame) -> None:
-    """The last word on a connection: it is heard also by whoever was still sending."""
-    with suppress(OSError):
-        connection.settimeout(_LINGER_SECONDS)
-        send(connection, frame)
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(1 << 16):
-            pass
 
 
 def remember(hospital: Hospital, told: Told) -> None:
@@ -266,7 +49,11 @@ def remember(hospital: Hospital, told: Told) -> None:
 
 
 def desk_of(hospital: Hospital) -> Answers:
-    """Who answers at `hospital`, with models and data kept in memory."""
+    """Who answers at `hospital`; parts that a yaml names are made once.
+
+    Records are read once for as long as their file is the same (`SiteFolder`). Weights are not
+    kept: each turn reads them from disk.
+    """
     from fedkd.deploy.consent import Desk
     from fedkd.federation.building import Workshop
 
@@ -294,11 +81,11 @@ def expect_readable(hospital: Hospital) -> None:
                 _LOG.error("%s cannot be opened\n%s", folder.name, traceback.format_exc())
 
 
-def mark_of(hospital: Hospital, letter: bytes) -> str:
-    """What lines about a letter begin with where it belongs to a rehearsal."""
+def mark_of(hospital: Hospital, front: bytes) -> str:
+    """What lines about a letter that begins so begin with where it belongs to a rehearsal."""
     from fedkd.deploy.rehearsed import mark_of as found
 
-    return found(hospital, letter)
+    return found(hospital, front)
 
 
 def figures_of(hospital: Hospital) -> Mapping[str, Any]:
@@ -335,7 +122,7 @@ def serve(
         desk_of(hospital),
         lambda told: remember(hospital, told),
         lambda: figures_of(hospital),
-        lambda letter: mark_of(hospital, letter),
+        lambda front: mark_of(hospital, front),
     )
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -344,7 +131,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     private_folder(hospital.run)
-    _LOG.info("the site service of %s, network: %s", hospital.name, _network())
+    _LOG.info("the site service of %s, network: %s", hospital.name, network())
     with listening(hospital.socket, 0o660) as listener:
         if group is not None:
             os.chown(hospital.socket, -1, group)
@@ -362,10 +149,6 @@ def _open(hospital: Hospital, key: bytes | None) -> None:
     if root is not None and key is not None:
         open_by_key(root, key)
     expect_open(hospital.folder, keys_of_hospital(hospital), SITE)
-
-
-def _network() -> str:
-    return "none" if is_offline() else "NOT taken away"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ anything else is not answered any more on that connection.
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum, StrEnum
@@ -19,7 +20,12 @@ MOST_LETTER_BYTES: Final = 1 << 30
 """Of a question or an answer, with its envelope."""
 MOST_OTHER_BYTES: Final = 1 << 16
 """Of everything else."""
+LEAST_PACE: Final = 1 << 20
+"""Bytes a second that whoever sends a large frame keeps up, on the whole."""
+CONNECT_SECONDS: Final = 10.0
+"""How long one waits for a place in the queue at a socket."""
 _CHUNK: Final = 1 << 20
+_QUEUED_SECONDS: Final = 0.05
 _MOST_PATH: Final = 100
 """Bytes of a socket's path: sun_path has 108 of them on Linux, 104 elsewhere."""
 
@@ -94,17 +100,25 @@ _LARGE: Final = frozenset({Kind.ANSWER, Kind.ANSWERED})
 
 
 def receive(
-    connection: socket.socket, has_room: Callable[[int], bool] = lambda size: True
+    connection: socket.socket,
+    has_room: Callable[[int], bool] = lambda size: True,
+    seconds: float | None = None,
 ) -> Frame | None:
     """The next frame; None where the other side ended the connection before one began.
 
     `BadFrame` for anything else than a frame of a known kind and an allowed size, for which there
     is room, before its body is read. Memory grows with what arrives, never with what was announced.
+
+    With `seconds`, nothing is waited for longer than that; and once a frame has begun, its head and
+    its body have as long each, and a second more for each `LEAST_PACE` bytes that came, before
+    `TimeoutError` ends it: whoever trickles holds nobody up. It is the connection's timeout after.
     """
+    if seconds is not None:
+        connection.settimeout(seconds)
     first = connection.recv(1)
     if not first:
         return None
-    head = first + _exactly(connection, HEAD_BYTES - 1)
+    head = first + _exactly(connection, HEAD_BYTES - 1, seconds)
     if not head.startswith(MAGIC):
         raise BadFrame(Why.MALFORMED)
     try:
@@ -116,7 +130,7 @@ def receive(
         raise BadFrame(Why.TOO_LARGE)
     if not has_room(size):
         raise BadFrame(Why.TOO_MANY)
-    return Frame(kind, _exactly(connection, size))
+    return Frame(kind, _exactly(connection, size, seconds))
 
 
 def send(connection: socket.socket, frame: Frame) -> None:
@@ -127,12 +141,12 @@ def send(connection: socket.socket, frame: Frame) -> None:
 def request(path: Path, frame: Frame, timeout_s: float | None = None) -> Frame:
     """The service's reply to one request; `Away` where there is no service, or it ends meanwhile.
 
-    `timeout_s` bounds each step of reading; None waits as long as a turn takes.
+    `timeout_s` bounds each step; None waits for a reply as long as a turn takes.
     """
     try:
-        with connected(path) as connection:
-            connection.settimeout(timeout_s)
-            with suppress(BrokenPipeError):  # whoever refuses early may have said why
+        with connected(path, timeout_s) as connection:
+            # Whoever refuses early may have said why; unix(7) has both of one that closed.
+            with suppress(BrokenPipeError, ConnectionResetError):
                 send(connection, frame)
             reply = receive(connection)
     except BadFrame:
@@ -145,16 +159,23 @@ def request(path: Path, frame: Frame, timeout_s: float | None = None) -> Frame:
 
 
 @contextmanager
-def connected(path: Path) -> Iterator[socket.socket]:
-    """A connection to the socket at `path`, however long that is."""
+def connected(path: Path, timeout_s: float | None = None) -> Iterator[socket.socket]:
+    """A connection to the socket at `path`, however long that is; `timeout_s` bounds each step.
+
+    `BlockingIOError` where nobody accepts it in time, for `CONNECT_SECONDS` at most.
+    """
     with _reachable(path) as short, socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(short)
+        _connect(connection, short, CONNECT_SECONDS if timeout_s is None else timeout_s)
+        connection.settimeout(timeout_s)
         yield connection
 
 
 @contextmanager
 def listening(path: Path, mode: int, backlog: int = 16) -> Iterator[socket.socket]:
-    """A socket that listens at `path` with file mode `mode`; one that is left over is replaced."""
+    """A socket that listens at `path` with file mode `mode`; one that is left over is replaced.
+
+    Its name is taken away at the end, unless somebody else listens there by then.
+    """
     path.unlink(missing_ok=True)
     with _reachable(path) as short, socket.socket(socket.AF_UNIX) as listener:
         before = os.umask(0o777 & ~mode)  # never wider than `mode`, not even for a moment
@@ -163,11 +184,29 @@ def listening(path: Path, mode: int, backlog: int = 16) -> Iterator[socket.socke
         finally:
             os.umask(before)
         path.chmod(mode)
+        made = path.lstat()
         listener.listen(backlog)
         try:
             yield listener
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(made, path.lstat()):  # the socket keeps its number taken
+                    path.unlink()
+
+
+def _connect(connection: socket.socket, address: str, seconds: float) -> None:
+    """Waits `seconds` for a place in the queue: a `connect` that blocks has no end (unix(7))."""
+    connection.setblocking(False)
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            connection.connect(address)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_QUEUED_SECONDS)
+        else:
+            return
 
 
 @contextmanager
@@ -183,12 +222,22 @@ def _reachable(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    parts, missing = [], size
+def _exactly(connection: socket.socket, size: int, seconds: float | None) -> bytes:
+    parts, missing, began = [], size, time.monotonic()
     while missing:
+        if seconds is not None:
+            left = time_left(seconds, time.monotonic() - began, size - missing)
+            if left <= 0:
+                raise TimeoutError("found a frame that trickles")
+            connection.settimeout(left)
         part = connection.recv(min(missing, _CHUNK))
         if not part:
             raise BadFrame(Why.MALFORMED)
         parts.append(part)
         missing -= len(part)
     return b"".join(parts)
+
+
+def time_left(seconds: float, waited: float, arrived: int) -> float:
+    """Seconds that are left to whoever is sending, `arrived` bytes in `waited` seconds so far."""
+    return min(seconds, seconds + arrived / LEAST_PACE - waited)

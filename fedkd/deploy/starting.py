@@ -35,6 +35,7 @@ from fedkd.knowledge.bad_input import BadInput
 SERVICE, LETTERBOX, NODE, METRICS = "service", "letterbox", "node", "metrics"
 HALVES: Final = (SERVICE, LETTERBOX)
 STATUS_SECONDS: Final = 5.0
+_LISTENS_SECONDS: Final = 1.0
 NODE_RETRY_SECONDS: Final = 15.0
 """Flower lets a node that ended without a word in again once its heartbeat has lapsed."""
 _ONE_THREAD: Final = dict.fromkeys(
@@ -308,9 +309,8 @@ def detach(
 
 def _listens(path: Path) -> bool:
     try:
-        with connected(path) as connection:
-            connection.settimeout(1.0)
-        return True
+        with connected(path, _LISTENS_SECONDS):
+            return True
     except OSError:
         return False
 

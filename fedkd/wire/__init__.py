@@ -2,7 +2,7 @@
 
 from fedkd.wire.codecs.float32 import Codec
 from fedkd.wire.envelopes import Envelope, cover, opened
-from fedkd.wire.frames import Malformed, OtherVersion, pack, unpack
+from fedkd.wire.frames import Malformed, OtherVersion, header_of, pack, unpack
 from fedkd.wire.messages import (
     PROTOCOL,
     UNKNOWN,
@@ -52,6 +52,7 @@ __all__ = [
     "cover",
     "decode",
     "encode",
+    "header_of",
     "opened",
     "pack",
     "unpack",

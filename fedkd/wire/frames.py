@@ -55,17 +55,8 @@ def unpack(body: bytes, most_bytes: int) -> tuple[dict[str, Any], dict[str, Arra
     """
     if len(body) > most_bytes:
         raise Malformed(f"{len(body)} bytes, at most {most_bytes} are accepted")
-    if body[: len(MAGIC)] != MAGIC:
-        raise OtherVersion("not a message of this protocol version")
-    start = len(MAGIC) + 4
-    if len(body) < start:
-        raise Malformed("the message ends before its header")
-    size = int.from_bytes(body[len(MAGIC) : start], "little")
-    if size > MOST_HEADER_BYTES or start + size > len(body):
-        raise Malformed("the header is longer than the message")
-    header = _header(body[start : start + size])
+    header, place = header_of(body)
     arrays: dict[str, Array] = {}
-    place = start + size
     before = None
     for entry in header.pop("arrays"):
         name, dtype, shape, length = _described(entry)
@@ -78,6 +69,22 @@ def unpack(body: bytes, most_bytes: int) -> tuple[dict[str, Any], dict[str, Arra
     if place != len(body):
         raise Malformed("bytes are left over behind the last array")
     return header, arrays
+
+
+def header_of(body: bytes) -> tuple[dict[str, Any], int]:
+    """The header of a message that begins so, and where its arrays begin: they are not looked at.
+
+    `Malformed` for anything else.
+    """
+    if body[: len(MAGIC)] != MAGIC:
+        raise OtherVersion("not a message of this protocol version")
+    start = len(MAGIC) + 4
+    if len(body) < start:
+        raise Malformed("the message ends before its header")
+    size = int.from_bytes(body[len(MAGIC) : start], "little")
+    if size > MOST_HEADER_BYTES or start + size > len(body):
+        raise Malformed("the header is longer than the message")
+    return _header(body[start : start + size]), start + size
 
 
 def _canonical(header: Mapping[str, Any]) -> bytes:

@@ -19,8 +19,8 @@ from fedkd.audit import SERVER
 from fedkd.deploy import letterbox
 from fedkd.deploy.consent import Desk, Shelf
 from fedkd.deploy.hospital import Hospital
-from fedkd.deploy.service import Service
 from fedkd.deploy.socket import listening
+from fedkd.deploy.turns import Service
 from fedkd.federation.building import Workshop
 from fedkd.knowledge import Array
 from fedkd.wire import Answer, Envelope, Malformed, cover, decode, encode, opened, pack, unpack

@@ -17,9 +17,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedkd.deploy.bundles import allow
 from fedkd.deploy.knock import APPROVED, REFUSED, SETTINGS, TASK
 from fedkd.deploy.letterbox import Letterbox
-from fedkd.deploy.service import Service
 from fedkd.deploy.shims import SHIMS, write_shims
 from fedkd.deploy.socket import Told, listening
+from fedkd.deploy.turns import Service
 from fedkd.federation.flower.letters import content_of, letter_of
 from fedkd.federation.flower.pinned import _App
 from fedkd.wire import (

@@ -1,9 +1,11 @@
 """A letterbox whose user is an attacker's: what it puts into its folder, says, and may read."""
 
+import errno
 import fcntl
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,9 @@ from fedkd.cli.app import run as fedkd
 from fedkd.deploy.bundles import allow
 from fedkd.deploy.consent import Desk
 from fedkd.deploy.hospital import Hospital, write_private
+from fedkd.deploy.knock import KNOCK
 from fedkd.deploy.preparing import Whose, prepare_letterbox
+from fedkd.deploy.socket import Away, Frame, Kind, listening, request
 from fedkd.deploy.starting import programs, reached
 from fedkd.deploy.supervising import Program, Supervisor, state_of, supervisor_of
 from fedkd.federation.building import Workshop
@@ -299,3 +303,26 @@ def test_a_state_that_is_none_stops_no_status(hospital: Hospital, told: str) -> 
     (hospital.letterbox / "home" / "state.json").write_text(told)
     with forged(hospital.letterbox / "home" / "start.lock", str(os.getpid())):
         assert fedkd(["site", "status", str(hospital.folder)]) == 0
+
+
+def test_a_letterboxs_socket_that_takes_nobody_holds_no_supervisor_up(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor whoever asks for the standing: whoever listens there may leave its queue full."""
+    knock = hospital.letterbox / KNOCK
+    monkeypatch.chdir(knock.parent)  # a socket's path may be no longer than 107 bytes
+    (box,) = (it for it in programs(hospital, Whose()) if it.name == "letterbox")
+    with listening(knock, 0o600, backlog=0), ExitStack() as queued:
+        full = False
+        while not full:
+            one = queued.enter_context(socket.socket(socket.AF_UNIX))
+            one.setblocking(False)
+            full = one.connect_ex(knock.name) == errno.EAGAIN
+        assert in_time(box.ready) is False
+        assert in_time(lambda: is_away(knock)) is True
+
+
+def is_away(path: Path) -> bool:
+    with pytest.raises(Away):
+        request(path, Frame(Kind.STATUS), 0.5)
+    return True

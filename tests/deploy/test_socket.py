@@ -1,18 +1,22 @@
 """What the site service makes of whatever comes in at its socket."""
 
+import gc
 import json
+import os
+import resource
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from fedkd.deploy.service import MOST_CONNECTIONS, SMALL_BYTES, Service
 from fedkd.deploy.socket import (
     HEAD_BYTES,
+    LEAST_PACE,
     MAGIC,
     MOST_LETTER_BYTES,
     MOST_OTHER_BYTES,
@@ -27,9 +31,13 @@ from fedkd.deploy.socket import (
     receive,
     request,
     send,
+    time_left,
 )
+from fedkd.deploy.turns import MOST_CONNECTIONS, SMALL_BYTES, Service, _Turn
 
 HIDDEN = "patient 4711 has syphilis"
+LARGE = MAGIC + bytes([Kind.ANSWER]) + (SMALL_BYTES + 1).to_bytes(8, "big")
+"""The head of a letter of which one at a time is taken."""
 
 
 class Desk:
@@ -64,15 +72,24 @@ class Running:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Running]:
     desk, told = Desk(), list[Told]()
-    running = Service(desk, told.append)
-    worker = threading.Thread(target=running.work)
-    with listening(tmp_path / "site.sock", 0o660) as listener:
-        running.listen(listener)
-        worker.start()
+    with at_work(tmp_path / "site.sock", Service(desk, told.append)):
         yield Running(tmp_path / "site.sock", desk, told)
         desk.wait.set()
-        running.stop()
-        worker.join(10)
+
+
+@contextmanager
+def at_work(path: Path, running: Service) -> Iterator[threading.Thread]:
+    """The service at its socket, and the thread that takes its turns; afterwards it has ended."""
+    worker = threading.Thread(target=running.work)
+    with listening(path, 0o660) as listener:
+        running.listen(listener)
+        worker.start()
+        try:
+            yield worker
+        finally:
+            running.stop()
+            worker.join(10)
+        assert not worker.is_alive()
 
 
 def _until(reached: Callable[[], bool]) -> None:
@@ -174,10 +191,7 @@ def test_what_was_answered_is_taken_before_a_service_that_stops_has_ended(tmp_pa
     desk, path, letter = Desk(), tmp_path / "site.sock", bytes(4 << 20)
     desk.wait.clear()
     running = Service(desk, lambda told: None)
-    worker = threading.Thread(target=running.work)
-    with listening(path, 0o660) as listener:
-        running.listen(listener)
-        worker.start()
+    with at_work(path, running) as worker:
         with connected(path) as connection:
             send(connection, Frame(Kind.ANSWER, letter))
             _until(lambda: desk.at_once == 1)
@@ -188,24 +202,16 @@ def test_what_was_answered_is_taken_before_a_service_that_stops_has_ended(tmp_pa
             assert worker.is_alive()  # a socket holds less than this, and nobody took it yet
             assert receive(connection) == Frame(Kind.ANSWERED, b"answer to " + letter)
         worker.join(10)
-        assert not worker.is_alive()
 
 
 def test_a_line_that_cannot_be_made_of_a_letter_ends_nothing(tmp_path: Path) -> None:
-    def failing(letter: bytes) -> str:
+    def failing(front: bytes) -> str:
         raise RuntimeError(HIDDEN)
 
-    running = Service(Desk(), lambda told: None, mark=failing)
-    worker = threading.Thread(target=running.work)
-    with listening(tmp_path / "site.sock", 0o660) as listener:
-        running.listen(listener)
-        worker.start()
+    with at_work(tmp_path / "site.sock", Service(Desk(), lambda told: None, mark=failing)):
         for letter in (b"one", b"two"):
             reply = request(tmp_path / "site.sock", Frame(Kind.ANSWER, letter), 10)
             assert reply == Frame(Kind.ANSWERED, b"answer to " + letter)
-        running.stop()
-        worker.join(10)
-        assert not worker.is_alive()
 
 
 def test_too_many_connections_are_told_so(service: Running) -> None:
@@ -248,12 +254,11 @@ def test_what_is_told_a_thousand_times_during_a_turn_waits_once(service: Running
 
 
 def test_one_large_letter_at_a_time_is_taken_into_memory(service: Running) -> None:
-    large = MAGIC + bytes([Kind.ANSWER]) + (SMALL_BYTES + 1).to_bytes(8, "big")
     with connected(service.path) as first, connected(service.path) as second:
         second.settimeout(5)
-        first.sendall(large + b"x")
+        first.sendall(LARGE + b"x")
         time.sleep(0.2)
-        second.sendall(large + b"x")
+        second.sendall(LARGE + b"x")
         assert receive(second) == Frame(Kind.REFUSED, b"too_many")
         assert service.ask(b"small").kind is Kind.ANSWERED
         first.sendall(bytes(SMALL_BYTES))
@@ -278,3 +283,201 @@ def test_a_socket_may_lie_deep(tmp_path: Path) -> None:
             served, _ = listener.accept()
             with served:
                 assert served.recv(1) == b"x"
+
+
+def test_a_service_that_outlives_the_next_one_leaves_its_socket_alone(tmp_path: Path) -> None:
+    """As one does whose supervisor was killed, and which ends its turn."""
+    path = tmp_path / "site.sock"
+    with ExitStack() as first:
+        first.enter_context(listening(path, 0o660))
+        with listening(path, 0o660):
+            first.close()
+            with connected(path):
+                pass
+        assert not path.exists()
+
+
+@contextmanager
+def trickling(connection: socket.socket) -> Iterator[None]:
+    """Meanwhile a byte is sent now and then, for as long as the other side takes any."""
+    ended = threading.Event()
+
+    def trickle() -> None:
+        with suppress(OSError):
+            while not ended.wait(0.05):
+                connection.send(b"\0")
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def all_taken(path: Path) -> Iterator[None]:
+    """All connections that a service takes at once, each of which has been answered."""
+    with ExitStack() as held:
+        for _ in range(MOST_CONNECTIONS):
+            one = held.enter_context(connected(path, 10))
+            send(one, Frame(Kind.STATUS))
+            reply = receive(one)
+            assert reply is not None
+            assert reply.kind is Kind.STANDING
+        yield
+
+
+def test_whoever_trickles_at_a_full_service_keeps_nobody_from_being_told(service: Running) -> None:
+    with all_taken(service.path), connected(service.path) as ninth, trickling(ninth):
+        for _ in range(2):
+            reply = request(service.path, Frame(Kind.STATUS), 5)
+            assert reply == Frame(Kind.REFUSED, b"too_many")
+
+
+def test_whoever_is_still_sending_to_a_full_service_is_told(service: Running) -> None:
+    with all_taken(service.path):
+        for _ in range(20):
+            reply = request(service.path, Frame(Kind.ANSWER, bytes(4 << 20)), 5)
+            assert reply == Frame(Kind.REFUSED, b"too_many")
+
+
+def test_a_large_letter_that_trickles_makes_room_for_another(tmp_path: Path) -> None:
+    path = tmp_path / "site.sock"
+
+    def is_taken() -> bool:
+        with suppress(Away):  # a machine under load: slower than what is asked for here
+            return request(path, Frame(Kind.ANSWER, bytes(SMALL_BYTES + 1)), 5).kind is not refused
+        return False
+
+    refused = Kind.REFUSED
+    running = Service(Desk(), lambda told: None, idle_seconds=0.5)
+    with at_work(path, running), connected(path) as slow:
+        send(slow, Frame(Kind.STATUS))
+        receive(slow)
+        slow.sendall(LARGE)
+        time.sleep(0.2)  # it is read by then
+        with trickling(slow):
+            _until(is_taken)
+
+
+def test_whoever_keeps_up_the_pace_is_waited_for() -> None:
+    gibibyte = MOST_LETTER_BYTES // LEAST_PACE
+    assert [time_left(60, waited, 0) for waited in (0, 59, 60)] == [60, 1, 0]
+    assert all(time_left(60, it, it * LEAST_PACE) == 60 for it in (1, 60, gibibyte))
+    assert time_left(60, 100, 30 * LEAST_PACE) < 0
+    assert time_left(60, 10, MOST_LETTER_BYTES) == 60
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Meanwhile this process can open nothing (EMFILE)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(it.name) for it in Path("/proc/self/fd").iterdir())
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for file in taken:
+            os.close(file)
+
+
+def test_a_service_that_had_no_file_left_for_a_connection_answers_the_next(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket(socket.AF_UNIX) as waiting:
+        with no_more_files():
+            waiting.connect(str(service.path))  # by the call that waited with a file of its own
+            _until(lambda: "no connection can be accepted" in caplog.text)
+        assert service.ask(b"after").kind is Kind.ANSWERED
+
+
+def test_a_service_that_had_no_thread_left_for_a_connection_answers_the_next(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = threading.stack_size(1 << 60)  # more than there are addresses
+    try:
+        reply = request(service.path, Frame(Kind.STATUS), 5)
+    finally:
+        threading.stack_size(before)
+    assert reply == Frame(Kind.REFUSED, b"too_many")
+    _until(lambda: "a connection was turned away" in caplog.text)
+    with all_taken(service.path):  # its place was given back
+        pass
+
+
+class Noticed(bytes):
+    """A reply that says when nobody holds it any more."""
+
+    gone: threading.Event
+
+    def __del__(self) -> None:
+        self.gone.set()
+
+
+def test_a_service_that_waits_holds_neither_letter_nor_reply(tmp_path: Path) -> None:
+    """Each may be of a gibibyte, and the next letter may come in a week."""
+    turns, gone = weakref.WeakSet[_Turn](), threading.Event()
+
+    class Watched(Desk):
+        def handle(self, letter: bytes) -> bytes:
+            turns.update(it for it in gc.get_objects() if type(it) is _Turn)
+            reply = Noticed(super().handle(letter))
+            reply.gone = gone
+            return reply
+
+    path = tmp_path / "site.sock"
+    with at_work(path, Service(Watched(), lambda told: None)), connected(path, 10) as connection:
+        send(connection, Frame(Kind.ANSWER, b"one"))
+        assert receive(connection) == Frame(Kind.ANSWERED, b"answer to one")
+        _until(lambda: not turns)
+        assert gone.wait(5)
+
+
+def test_what_was_heard_before_a_stop_is_remembered(tmp_path: Path) -> None:
+    desk, path, told = Desk(), tmp_path / "site.sock", list[Told]()
+    desk.wait.clear()
+    running = Service(desk, told.append)
+    with at_work(path, running) as worker:
+        asking = [threading.Thread(target=_asked, args=(path,)) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        _until(lambda: desk.at_once == 1 and running._turns.qsize() == 1)
+        assert request(path, Frame(Kind.TELL, Told.BUNDLE.encode()), 5) == Frame(Kind.HEARD)
+        running.stop()  # behind a turn that is not taken any more
+        desk.wait.set()
+        worker.join(10)
+    assert told == [Told.BUNDLE]
+    for thread in asking:
+        thread.join(10)
+
+
+def _asked(path: Path) -> None:
+    request(path, Frame(Kind.ANSWER, b"x"), 10)
+
+
+def test_what_comes_after_a_stop_is_remembered_or_refused(tmp_path: Path) -> None:
+    desk, path, told = Desk(), tmp_path / "site.sock", list[Told]()
+    desk.wait.clear()
+    running = Service(desk, told.append)
+    with at_work(path, running) as worker:
+        asking = threading.Thread(target=_asked, args=(path,))
+        with connected(path, 10) as connection:
+            send(connection, Frame(Kind.STATUS))
+            receive(connection)  # it was accepted before
+            asking.start()
+            _until(lambda: desk.at_once == 1)
+            running.stop()
+            send(connection, Frame(Kind.TELL, Told.BUNDLE.encode()))
+            reply = receive(connection)
+            assert reply is not None
+        desk.wait.set()
+        worker.join(10)
+    asking.join(10)
+    assert (reply.kind is Kind.HEARD) == (told == [Told.BUNDLE])

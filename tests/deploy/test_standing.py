@@ -32,10 +32,10 @@ from fedkd.deploy.preparing import Whose, prepare_letterbox
 from fedkd.deploy.run_standing import CONDUCTING, is_conducted
 from fedkd.deploy.running import SERVER, SUPERLINK, _write_pid
 from fedkd.deploy.server_metrics import KEPT_SECONDS, kept, server_metrics
-from fedkd.deploy.service import Service
 from fedkd.deploy.site_metrics import site_metrics
 from fedkd.deploy.socket import listening
 from fedkd.deploy.standing import SERVED, Standing, standing
+from fedkd.deploy.turns import Service
 from fedkd.federation.durable import write_json
 from fedkd.knowledge import BadInput
 from tests.deploy.federated import SITES, Federated, table

@@ -1,5 +1,6 @@
 """A hospital as its units run it: one user has the records, another one faces the network."""
 
+import ctypes
 import io
 import json
 import os
@@ -16,12 +17,14 @@ from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.keeping import keeper
 from fedkd.deploy.letterbox import Letterbox
 from fedkd.deploy.preparing import HOME, LOGS, NODE_KEY, OUTBOX, Whose, prepare_letterbox
+from fedkd.deploy.service import serve
 from fedkd.deploy.starting import LETTERBOX as LETTERBOX_HALF
-from fedkd.deploy.starting import NODE
+from fedkd.deploy.starting import NODE, service_of
 from fedkd.deploy.supervising import Program, is_supervised, supervisor_of
 from fedkd.wire import RollCall, encode
 from tests.deploy.federations import coordinator, enrolled
 from tests.deploy.services import until
+from tests.deploy.test_offline import PR_SET_DUMPABLE, needs_user_namespaces
 from tests.deploy.two_users import FEDKD, GROUP, LETTERBOX, as_user, become, is_known
 
 NOBODY = 65534
@@ -160,3 +163,26 @@ def test_what_left_is_read_by_the_other_user(hospital: Hospital) -> None:
     assert as_user(FEDKD, lambda: len(letter.read_bytes())) == size
     with pytest.raises(AssertionError, match="PermissionError"):
         as_user(NOBODY, lambda: len(letter.read_bytes()), group=NOBODY)
+
+
+@needs_user_namespaces
+def test_a_service_of_an_ordinary_users_has_no_network(hospital: Hospital) -> None:
+    pid = os.fork()
+    if pid == 0:
+        become(FEDKD, confined=False)
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+        with suppress(BaseException):
+            os._exit(serve(hospital))
+        os._exit(1)
+    try:
+        standing = until(lambda: service_of(hospital) or ended(pid))
+        assert standing["network"] == "none"
+        assert standing["pid"] == pid
+    finally:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+
+
+def ended(pid: int) -> None:
+    assert os.waitpid(pid, os.WNOHANG)[0] == 0, "it did not start"

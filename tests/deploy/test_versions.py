@@ -28,9 +28,10 @@ from fedkd.deploy.knock import APPROVED
 from fedkd.deploy.letterbox import Letterbox
 from fedkd.deploy.preparing import Whose, prepare_letterbox
 from fedkd.deploy.proposals import KIND
-from fedkd.deploy.service import Service, expect_readable, remember
+from fedkd.deploy.service import expect_readable, remember
 from fedkd.deploy.socket import listening
 from fedkd.deploy.standing import standing
+from fedkd.deploy.turns import Service
 from fedkd.deploy.versions import advice, versions_of
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.flower import bundle as bundles

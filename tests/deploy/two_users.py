@@ -21,17 +21,19 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 
 def as_user(
-    user: int, call: Callable[[], Any], *, group: int = GROUP, confined: bool = True
+    user: int | None, call: Callable[[], Any], *, group: int = GROUP, confined: bool = True
 ) -> Any:
     """What `call` gives with a user's rights, in a process of its own; what it raised is said.
 
-    Where it is `confined`, nobody sets a file's user or group by its mode: RestrictSUIDSGID=yes.
+    None is whoever asks. Where it is `confined`, nobody sets a file's user or group by its mode:
+    RestrictSUIDSGID=yes.
     """
     out, into = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            become(user, group, confined=confined)
+            if user is not None:
+                become(user, group, confined=confined)
             said = {"gave": call()}
         except BaseException as error:
             said = {"raised": f"{type(error).__name__}: {error}"}

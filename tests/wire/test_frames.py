@@ -9,7 +9,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedkd.wire import Malformed, OtherVersion, pack, unpack
+from fedkd.wire import Malformed, OtherVersion, header_of, pack, unpack
 from fedkd.wire.frames import DTYPES, MAGIC, MOST_ARRAYS, MOST_HEADER_BYTES
 
 MOST = 1 << 20
@@ -211,3 +211,14 @@ def test_a_refusal_repeats_nothing_of_the_body():
             unpack(body, MOST)
         assert "Smith" not in str(refused.value)
         assert refused.value.__cause__ is None
+
+
+@given(HEADERS, ARRAYS)
+def test_a_header_is_read_without_what_stands_behind_it(header, arrays):
+    body = pack(header, arrays)
+    read, place = header_of(body)
+    assert [entry["name"] for entry in read.pop("arrays")] == sorted(arrays)
+    assert read == header
+    assert header_of(body[:place]) == header_of(body)
+    with pytest.raises(Malformed):
+        header_of(body[: place - 1])
