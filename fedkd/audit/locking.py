@@ -197,10 +197,11 @@ def expect_sealed(root: Path, files: Iterable[Path], command: str) -> None:
 
 
 def erase(path: Path) -> None:
-    """Removes a plain secret, its bytes written over as far as the disk does that."""
+    """Removes a secret, its bytes written over as far as the disk does that; durable."""
     with suppress(FileNotFoundError), path.open("r+b") as file:
         path.unlink()
         _write_over(file.fileno())
+        _synchronise(path.parent)
 
 
 def place_of(root: Path) -> Path | None:

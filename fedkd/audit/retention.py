@@ -35,7 +35,8 @@ NEVER: Final[Mapping[str, str]] = MappingProxyType(
 """Types whose bodies are never erased, and what each is needed for.
 
 All other types may be: a running party appends them and reads none of them back beyond the run
-that they belong to, and of a run that may still go on nothing is erased (`due`).
+that they belong to. Of a run that the server's log has begun and not ended nothing is erased there
+(`due`); a site goes on with a run without what these said.
 """
 
 
@@ -83,7 +84,8 @@ def due(headers: Iterable[Header], type: str, before: datetime) -> Due:
     """What a rule for `type` erases of a log: entries older than `before`, of runs that are over.
 
     A run is over for a log whose last entry of it is older than `before`, too, and which does not
-    say that the run started without saying that it ended: until then its party may go on with it.
+    say that the run started without saying that it ended. The server's log alone says either: at a
+    site only the age of its last entry counts, and a run that rests longer may still go on there.
     """
     rows = [(it, None if it.run == NO_RUN else it.run, moment(it.time)) for it in headers]
     newest: dict[str, datetime] = {}

@@ -83,7 +83,7 @@ class Rerun:
 
         plan = TrainingPlan(**{name: dp[name] for name in TrainingPlan.__dataclass_fields__})
         speakers = Speakers(learner.site, learner.settings)
-        speakers.draw(self._run.id, learner.records)
+        speakers.draw(self._run.id, learner.records, learner.fresh)
         speakers.train(self._run.id, "a shadow's", plan, learner.fresh, learner.records)
         return speakers.newest(self._run.id, learner.fresh)
 

@@ -254,12 +254,11 @@ class Desk:
             self._expect_not_paused()
             policy = self._policy()
             guard = Guard(policy, proposal, site, settings, self._build)
-            now = datetime.fromtimestamp(self._clock(), UTC)
             if isinstance(message, Question):
-                policy.expect_open(now)
-                guard.expect(message, log, now)
+                policy.expect_open(self._now())
+                guard.expect(message, log, self._now())
             elif isinstance(message, Evaluation):
-                policy.expect_open(now)
+                policy.expect_open(self._now())
                 guard.expect_evaluation(message, log)
 
         participant = Participant(
@@ -269,12 +268,20 @@ class Desk:
             settings=settings,
             seed=seed,
             expect=expect,
-            expect_still=self._expect_not_paused,
+            expect_still=self._expect_still,
         )
         return participant.answer(letter)
 
+    def _expect_still(self) -> None:
+        """At the end of a turn: a training may have gone on beyond the hours, or into a pause."""
+        self._expect_not_paused()
+        self._policy().expect_open(self._now())
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
     def _expect_not_paused(self) -> None:
-        """Looked at in the turn, too: whoever paused meanwhile was told that nothing leaves."""
+        """Looked at in the turn, too: whoever paused meanwhile is told that nothing is let out."""
         silence = self.hospital.silence
         if silence is not None:
             raise Refused(Reason.PAUSED, silence)
@@ -361,8 +368,7 @@ class Desk:
 
         A model is brought by a person, in a rehearsal, too: without it, that one waits.
         """
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        objection = objection_to(self.hospital, proposal, self._build, now)
+        objection = objection_to(self.hospital, proposal, self._build, self._now())
         if objection is not None:
             return decide(log, proposal, Ruling.DECLINED, by=BY_POLICY, reason=objection)
         # A new bundle is a person's to let in, also for a rehearsal.

@@ -149,9 +149,10 @@ def leave(hospital: Hospital, when: str) -> None:
 
 
 def pause(hospital: Hospital, when: str, waits: Callable[[], None] = lambda: None) -> None:
-    """Nothing is charged or answered once this returns, also after a restart, until `resume`.
+    """Nothing is charged or let out once this returns, also after a restart, until `resume`.
 
-    A turn that is taken meanwhile is waited for, which `waits` is told of.
+    A turn that is taken meanwhile is waited for, which `waits` is told of. A reply that was let out
+    before may still be on its way.
     """
     write_private(hospital.paused, f"{when}\n".encode())
     for folder in (hospital.site, hospital.rehearsal):

@@ -221,10 +221,10 @@ class Guard:
             _approved("the codec", question.codec, asked["codec"]),
         )  # fmt: skip
         _expect_none(approved)
-        if question.closing:
-            return
         self._expect_queries(question)
-        self._expect_few(question, log, now)
+        self._expect_lesson(question, log)
+        if not question.closing:
+            self._expect_few(question, log, now)
 
     def _run(self) -> RunProposal:
         if not isinstance(self.proposal, RunProposal):
@@ -259,6 +259,17 @@ class Guard:
         self._expect_varied(inputs)
         if isinstance(origin, Public) and question.about not in policy.digests:
             _expect_own_rows(origin.name, inputs)
+
+    def _expect_lesson(self, question: Question, log: Log) -> None:
+        """About queries that were approved: others would be learnt that nobody here let in."""
+        if question.lesson is None:
+            return
+        released = (entry.said for entry in log.entries("release.outputs"))
+        known = {it["queries"] for it in released if it and it["run"] == question.run}
+        known.add(question.about)
+        _expect_none(
+            _objection(_among("the lesson", question.lesson.about, sorted(known - {None})))
+        )
 
     def _drawn(self, question: Question, origin: Synthetic) -> QuerySet:
         """The set drawn here: that it was made by a generator is nothing to take on trust."""

@@ -88,7 +88,7 @@ policy:
   most_epochs: 200
   smallest_training_set: 50     # patients to learn from, without validation and who was taken out
   fewest_cosigners: 1           # others who watch this site's log in a private run
-  hours: null                   # such as "08:00-18:00", local time
+  hours: null                   # such as "08:00-18:00", local time; what is ready later stays
   figures: []                   # [counts]: noised counts of right and wrong answers, charged;
                                 # [counts, exact_counts]: also unnoised, where no budget is bounded
 
@@ -102,8 +102,9 @@ rehearsal: {{records: 200}}
 #   fedkd site erase {folder}         # shows what is due
 #   fedkd site erase {folder} --yes   # erases it, and the log says so
 # Headers stay, and with them every proof; so does what budgets, answers and approvals need, and
-# what is of a run that may still go on. It does NOT reach outbox/ and models, copies that were
-# handed over, and backups. Without train.local, fedkd privacy exclude names no models of before.
+# all of a run whose last entry is younger than the rule. It does NOT reach outbox/ and models,
+# copies that were handed over, and backups. Without train.local, fedkd privacy exclude names no
+# models of before.
 # AI Act, Art. 19(1) and 26(6), ask for at least six months (183 days).
 # retention: {{train.local: 365, release.refused: 200}}
 retention: {{}}

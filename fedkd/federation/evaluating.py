@@ -5,7 +5,7 @@ program, places its weights in the site's folder as `evaluates/<digest>.safetens
 of its kind beside it. A question says a digest, and nothing else of a model ever travels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -103,10 +103,20 @@ def check_thresholds(thresholds: tuple[float, ...], classes: int) -> None:
 
 
 class Evaluator:
-    """Answers evaluations at one site; each is paid for once, and answered the same for ever."""
+    """Answers evaluations at one site; each is paid for once, and answered the same for ever.
 
-    def __init__(self, site: SiteFolder, settings: SiteSettings, build: Build) -> None:
+    `expect_still` raises where counts may not leave any more once they were made.
+    """
+
+    def __init__(
+        self,
+        site: SiteFolder,
+        settings: SiteSettings,
+        build: Build,
+        expect_still: Callable[[], None] = lambda: None,
+    ) -> None:
         self._site, self._settings, self._build = site, settings, build
+        self._expect_still = expect_still
 
     def answer(
         self, question: Evaluation, log: Log, server_head: Mapping[str, Any] | None
@@ -117,6 +127,7 @@ class Evaluator:
         """
         said = log.entry(f"{question.key}/release")
         if said is not None:
+            self._expect_still()
             return self._site.outgoing(said.body["payload"])
         self._expect_paper(question, log)
         grouping = self._check(question)
@@ -141,6 +152,7 @@ class Evaluator:
             )
         )
         decode(body, MOST_BYTES)  # as whoever gets it will, or it stays
+        self._expect_still()
         payload = self._site.keep_outgoing(body)
         log.append(
             f"{question.key}/release",

@@ -9,6 +9,7 @@ from typing import Any
 from fedkd.audit import Log
 from fedkd.audit.locking import read_secret
 from fedkd.data import Records
+from fedkd.federation.drawing import forget_all
 from fedkd.federation.excluded import identities, read_excluded, write_excluded
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput, digest_of_bytes
@@ -40,17 +41,21 @@ def exclude(
     """Takes the records of `ids` out of training, validation and counts from now on, durably.
 
     n, which is public, stays as it was: prices do not change, nor do refusals, unless a hospital's
-    policy wants more patients to learn from than are left. Where the site knows
-    patients an id is the one that its source gave (rows without a patient have none, and stay);
-    else it is a record's number, counted from 1 over training and validation. `BadInput` for an id
-    without a record here, unless absent ones are allowed. The log gets keyed commitments to the
-    ids, and no id.
+    policy wants more patients to learn from than are left, or a private training was cut off and
+    waits. That one is never done again, whatever comes of the wish, whose patient may have no
+    record here: its refusal tells that there was a wish, and nothing of whose records there are.
+
+    Where the site knows patients an id is the one that its source gave (rows without a patient
+    have none, and stay); else it is a record's number, counted from 1 over training and
+    validation. `BadInput` for an id without a record here, unless absent ones are allowed. The log
+    gets keyed commitments to the ids, and no id.
     """
     wanted = tuple(dict.fromkeys(one.strip() for one in ids if one.strip()))
     if not wanted:
         raise BadInput("no id", "the ids of patients to be taken out")
     settings = site.settings()
     with site.turn(), site.log(settings.name) as log:
+        forget_all(site.folder)  # before anybody is looked up: it depends on nobody
         whose = _whose(site)
         absent = tuple(one for one in wanted if one not in whose)
         if absent and not may_be_absent:

@@ -76,7 +76,8 @@ class Participant:
     `answer` is all there is: canonical bytes in, canonical bytes out, never an exception's text.
     `settings` and `seed` stand in for the folder's own where a run was agreed on otherwise.
     `expect` raises `Refused` for a message that people here do not want answered, and
-    `expect_still` where they have come to want nothing answered while a model was trained.
+    `expect_still` where it may not leave any more once it was made: it comes last in a turn, before
+    the log says that anything was let out.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class Participant:
         raise Refused(Reason.NOT_ACCEPTED, "a message that no server sends")
 
     def _evaluate(self, evaluation: Evaluation, log: Log, desk: Desk) -> bytes:
-        evaluator = Evaluator(self.site, self.settings, self.build)
+        evaluator = Evaluator(self.site, self.settings, self.build, self._expect_still)
         try:
             return evaluator.answer(evaluation, log, desk.server_head)
         except NotEvaluated as error:
@@ -158,6 +159,7 @@ class Participant:
         """A turn: cost, charge, log, train or release, log, answer."""
         before = log.entry(f"{question.key}/release")
         if before is not None:  # the same question gets the same answer, free, without fresh noise
+            self._expect_still()
             return self.site.outgoing(before.body["payload"])
         self.check(question)
         queries = self._queries(question)
@@ -166,13 +168,14 @@ class Participant:
         voice = Voice(self.learner, self.facts(), log, self._note)
         speaker = self._speak(question, queries, voice)
         learnt = self._learn(question, log)
-        self._expect_still()
         if question.closing:
+            self._expect_still()
             return self._send(
                 Closed(self.settings.name, question.run, question.round, question.key)
             )
         said = voice.answer(question, queries, learnt, speaker)
         body, released = self._written(question, said)
+        self._expect_still()
         payload = self.site.keep_outgoing(body)
         log.append(
             f"{question.key}/release",

@@ -3,17 +3,18 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
+from fedkd import __version__
 from fedkd.data import Records
 from fedkd.distill import Classifier, LearningPlan, load_weights, save_weights
 from fedkd.distill.private import PrivateTraining, even_start, train_privately
-from fedkd.federation.drawing import draw, drawn_before
+from fedkd.federation.drawing import draw, drawn_before, draws_of, forget
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.randomness import stream
 from fedkd.federation.site import SiteFolder, SiteSettings
-from fedkd.knowledge import Array, BadInput, Lesson, digest_of_arrays
+from fedkd.knowledge import Array, BadInput, Digest, Lesson, digest_of_arrays
 from fedkd.privacy import Mechanism, TrainingPlan
 from fedkd.privacy.noise import NoiseSource, keyed_noise, rehearsal_noise
 
@@ -104,23 +105,25 @@ class Speakers:
         that records bring about would choose among several. `BudgetExhausted` where it cannot be
         the same any more.
         """
-        noise, sampling = self._streams(drawn_before(self._draws(run), run, records))
-        began = time.perf_counter()
         start = even_start(_private(fresh))
+        key = drawn_before(draws_of(self._site.folder, run), run, records, _named(start))
+        noise, sampling = self._streams(key)
+        began = time.perf_counter()
         fitted = train_privately(start, records, _told(plan), noise, sampling.uniforms)
         seconds = time.perf_counter() - began
         return self._keep(Speaker(run, charge, "", noise.reproducible, seconds), fitted.weights())
 
-    def draw(self, run: str, records: Records) -> None:
+    def draw(self, run: str, records: Records, fresh: Classifier) -> None:
         """Draws, and keeps, what a run's training on `records` will take its chance from."""
-        draw(self._draws(run), records)
+        start = even_start(_private(fresh))
+        draw(draws_of(self._site.folder, run), records, _named(start))
 
     def forget_draws(self, run: str) -> None:
-        """Once a speaker is kept nobody draws its noise again."""
-        self._draws(run).unlink(missing_ok=True)
+        """Once a speaker is kept, or its run is over, nobody draws its noise again.
 
-    def _draws(self, run: str) -> Path:
-        return self._site.folder / f"training-{run}.key"  # a `*.key`: sealed in a locked hospital
+        A training that was paid and not kept is out of the run then: it is never paid twice.
+        """
+        forget(draws_of(self._site.folder, run))
 
     def _streams(self, key: bytes) -> tuple[NoiseSource, NoiseSource]:
         """Noise and sampling: from a seed in a rehearsal, else from what was drawn."""
@@ -131,6 +134,13 @@ class Speakers:
             rehearsal_noise(stream(self._site.seed(settings), settings.name, 0, "noise")),
             rehearsal_noise(stream(self._site.seed(settings), settings.name, 0, "sampling")),
         )
+
+
+def _named(start: Any) -> Digest:
+    """What a training begins from, and what computes it: all of it is public."""
+    by = {name: version(name) for name in ("numpy", "torch")}
+    header = {"kind": "start", "architecture": start.architecture, "fedkd": __version__, **by}
+    return digest_of_arrays(header, start.weights())
 
 
 def _private(model: Classifier) -> Any:

@@ -50,15 +50,21 @@ class Voice:
     def prepare(self, question: Question, queries: QuerySet) -> Speaker | Shards | None:
         """Pays for the turn; what will answer is on disk afterwards.
 
-        None where an ordinary model speaks. `BudgetExhausted` where the ledger does not cover it.
+        None where an ordinary model speaks, or nothing does: a closing question wants no answer, so
+        that nothing is trained for it. `BudgetExhausted` where the ledger does not cover it.
         """
         if self._mechanism.speaker == "any":
             return None if question.closing else self._by_shards(question, queries)
         kept = self._speakers.kept(question.run) if self._mechanism.private else None
+        if self._mechanism.private and question.closing and kept is None:
+            self._speakers.forget_draws(question.run)  # the run is over
+            return None
         paid = self._purse.pay(
             question,
             trained=kept is not None,
-            draw=lambda: self._speakers.draw(question.run, self._learner.records),
+            draw=lambda: self._speakers.draw(
+                question.run, self._learner.records, self._learner.fresh
+            ),
         )
         if paid is not None:
             fresh, records = self._learner.fresh, self._learner.records

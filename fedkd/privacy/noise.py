@@ -95,8 +95,9 @@ def keyed_noise(key: bytes, purpose: str) -> NoiseSource:
 
     The same key and purpose give the same numbers in the same order, for a training that was cut
     off and is done again as it was. Whoever has the key can take the noise away: it serves one
-    training, stays at home, and is forgotten with that. No key of its own makes more than
-    `OF_ONE_KEY` bytes here either: block n is keyed by HMAC-SHA-256(key, purpose and n).
+    training, stays at home, and is erased once what that makes is kept, or its run is
+    over for the site. No key of its own makes more than `OF_ONE_KEY` bytes here either: block n is
+    keyed by HMAC-SHA-256(key, purpose and n).
     """
     blocks = itertools.count()
 

@@ -31,9 +31,21 @@ from fedkd.federation.paying import ledger_of
 from fedkd.federation.rounds import NoQuorum
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
-from fedkd.wire import Considered, Evaluation, Proposal, Reason, Refusal, Ruling, decode, encode
+from fedkd.wire import (
+    Considered,
+    Counts,
+    Evaluation,
+    Proposal,
+    Reason,
+    Refusal,
+    Ruling,
+    decode,
+    encode,
+)
 from tests.deploy.conftest import PRIVATE
 from tests.deploy.federated import SITES, Federated, approve, table, taken_in
+from tests.deploy.test_pausing import interrupted
+from tests.deploy.test_policy import with_policy
 
 FIGURES = {"models": ["logistic"], "most_epsilon": 8.0, "floor": 5, "groups": ["sex"]}
 SPENT = 1e-6
@@ -316,6 +328,40 @@ def test_the_policy_has_the_last_word(private: World, how: str) -> None:
     }[how]  # fmt: skip
     assert spent(federated, "east") == before
     assert not counts_released(federated, "east")
+
+
+@pytest.mark.parametrize("how", ["pause", "hours"])
+@pytest.mark.parametrize("again", [False, True])
+def test_counts_stay_once_people_want_nothing_more_let_out(
+    private: World, how: str, again: bool
+) -> None:
+    """They are looked at when the counting begins, and when counts would leave."""
+    federated, run = private
+    east, evaluation = federated.hospitals["east"], proposed(run)
+    agreed(federated, evaluation, "east")
+    asked = evaluation.proposal().question()
+    if again:
+        assert isinstance(said(federated, "east", asked), Counts)
+    released = len(counts_released(federated, "east"))
+    typed = east.site_yaml.read_text()
+
+    def happens() -> None:
+        if how == "pause":
+            east.paused.write_text("now\n")
+        else:
+            with_policy(federated, hours="03:00-03:00")
+
+    # In the turn: a mechanism is built to hold it against the paper, a model to be counted.
+    build = interrupted(federated, happens, "mechanisms" if again else "distill.models")
+    refused = decode(Desk(east.folder, build).handle(encode(asked)), 1 << 20)
+    assert isinstance(refused, Refusal)
+    assert refused.reason is (Reason.PAUSED if how == "pause" else Reason.OUTSIDE_POLICY)
+    assert len(counts_released(federated, "east")) == released
+    paid = spent(federated, "east")
+    east.paused.unlink(missing_ok=True)
+    east.site_yaml.write_text(typed)
+    assert isinstance(said(federated, "east", asked), Counts)
+    assert spent(federated, "east") == paid, "it was paid once"
 
 
 def test_without_a_bounded_budget_counts_need_the_long_word(unprotected: World) -> None:

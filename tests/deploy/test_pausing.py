@@ -1,6 +1,8 @@
-"""A hospital that is paused in the middle of a turn: no more is charged, nothing leaves."""
+"""A hospital that is paused, or whose hours end, in the middle of a turn: nothing is let out."""
 
 import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +54,18 @@ def expect_paused(reply: Said, hospital: Hospital, why: str) -> None:
 
 
 def marking(federated: Federated, mark: str, at: str) -> Build:
-    """Builds parts, and pauses the hospital, or has it leave, when the first with `at` is built."""
-    marked: list[Spec] = []
+    """Builds parts, and pauses the hospital, or has it leave, when the first `at` is built."""
+    path = getattr(federated.hospitals["east"], mark)
+    return interrupted(federated, lambda: path.write_text("now\n"), at)
+
+
+def interrupted(federated: Federated, happens: Callable[[], object], at: str) -> Build:
+    """Builds parts; when the first one is built whose key or target `at` names, that happens."""
+    to_come = [happens]
 
     def build(spec: Spec) -> Any:
-        if at in spec and not marked:
-            marked.append(spec)
-            getattr(federated.hospitals["east"], mark).write_text("now\n")
+        if to_come and (at in spec or at in str(spec.get("_target_"))):
+            to_come.pop()()
         return federated.build(spec)
 
     return build
@@ -76,19 +83,63 @@ def test_a_pause_before_the_turn_begins_charges_nothing(
     assert counted(east) == (0, 0)
 
 
+AT = {"its model is about to be trained": "distill.models", "its answer is made": "wire.codecs"}
+
+
+@pytest.mark.parametrize("when", AT)
 @pytest.mark.parametrize("mark", WHY)
-def test_a_pause_during_the_training_lets_no_answer_out(
-    asked: tuple[Federated, DeployedRun], mark: str
+def test_a_pause_during_the_turn_lets_no_answer_out(
+    asked: tuple[Federated, DeployedRun], mark: str, when: str
 ) -> None:
     federated, run = asked
     east = federated.hospitals["east"]
-    build = marking(federated, mark, at="_partial_")  # the model that is about to be trained
+    build = marking(federated, mark, at=AT[when])
     expect_paused(said(federated, question(run), build), east, WHY[mark])
     charged, released = counted(east)
     assert charged > released == 0
     getattr(east, mark).unlink()
     assert isinstance(said(federated, question(run)), Answer)
     assert counted(east) == (charged, 1)  # what was trained is there: it is not paid for again
+
+
+@pytest.mark.parametrize("mark", WHY)
+def test_a_pause_during_the_turn_gives_no_answer_a_second_time(
+    asked: tuple[Federated, DeployedRun], mark: str
+) -> None:
+    federated, run = asked
+    east = federated.hospitals["east"]
+    assert isinstance(said(federated, question(run)), Answer)
+    before = counted(east)
+    build = marking(federated, mark, at="_partial_")  # the generator, whose set is drawn again
+    expect_paused(said(federated, question(run), build), east, WHY[mark])
+    assert counted(east) == before
+
+
+def test_hours_hold_when_an_answer_would_leave_and_in_the_morning_it_does(
+    asked: tuple[Federated, DeployedRun],
+) -> None:
+    """A training that begins before the end of the day may end after it."""
+    federated, run = asked
+    east = federated.hospitals["east"]
+    with_policy(federated, hours="08:00-18:00")
+    now = [datetime(2026, 11, 30, 17, 59).astimezone()]
+
+    def clock() -> float:
+        return now[0].timestamp()
+
+    def passes(hours: int) -> None:
+        now[0] += timedelta(hours=hours)
+
+    build = interrupted(federated, lambda: passes(2), at="distill.models")
+    desk = Desk(east.folder, build, clock)
+    late = decode(desk.handle(encode(question(run))), 1 << 20)
+    assert late == Refusal("east", run.id, 1, Reason.OUTSIDE_POLICY)
+    assert "hours: found 19:59, expected 08:00-18:00" in (east.site / "errors.txt").read_text()
+    charged, released = counted(east)
+    assert charged > released == 0
+    passes(14)
+    assert isinstance(decode(desk.handle(encode(question(run))), 1 << 20), Answer)
+    assert counted(east) == (charged, 1)
 
 
 def test_pausing_waits_for_a_turn_and_says_so(

@@ -28,10 +28,22 @@ from fedkd.federation.excluded import FILE
 from fedkd.federation.excluding import exclude
 from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import SiteFolder
-from fedkd.wire import Answer, Considered, Message, Proposal, Ruling, decode, opened
+from fedkd.knowledge import Distributions
+from fedkd.wire import (
+    Answer,
+    Closed,
+    Considered,
+    Message,
+    Proposal,
+    Ruling,
+    decode,
+    encode,
+    opened,
+)
 from tests.deploy.federated import Federated, FederatedGrid, approve, taken_in
 from tests.deploy.services import services, until
 from tests.deploy.test_locked import SAID, here
+from tests.deploy.test_policy import question, with_policy
 
 TYPE = "train.local"
 RULES = {TYPE: 365, "release.refused": 200}
@@ -356,6 +368,29 @@ def test_after_all_was_erased_that_may_be_a_hospital_goes_on_and_spends_nothing(
     private.conducted(declined)
     assert len(SiteFolder(north.site).train()) == len(SiteFolder(north.site).everyone()) - 1
     assert ledger(north) > spent
+
+
+def test_a_run_that_rested_for_longer_than_its_rules_goes_on_and_is_not_paid_twice(
+    private: Federated,
+) -> None:
+    """A hospital's log does not say that a run is over: what it said of this one is gone."""
+    north = private.hospitals["north"]
+    with_policy(private, "north", fewest_cosigners=0)
+    run = private.proposed("mechanism=dp_training", "audit.cosigners=0")
+    taken_in(private, run)
+    approve(private, run, "north")
+    desk = Desk(north.folder, private.build)
+    first = desk.handle(encode(question(run)))
+    spent, _ = ledger(north)
+    ruled(north, dict.fromkeys(sorted(EVENTS - NEVER.keys()), 1))
+    assert TYPE in counted([*erase_due(north, rules_of(SiteFile.read(north.site_yaml)), LATER)])
+    assert not open_bodies(north.site)
+    assert desk.handle(encode(question(run))) == first
+    lesson = Distributions(np.full((30, 2), 0.5, dtype=np.float32), question(run).about)
+    for changes, kind in (({"round": 2}, Answer), ({"round": 3, "closing": True}, Closed)):
+        asked = question(run, lesson=lesson, **changes)
+        assert isinstance(read(desk.handle(encode(asked))), kind)
+    assert ledger(north)[0] == spent
 
 
 def read(said: bytes) -> Message:

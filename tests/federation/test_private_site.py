@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedkd.audit import Log
+from fedkd.cli.app import run as fedkd
 from fedkd.cli.run import Run
 from fedkd.federation.durable import read_arrays, read_json, write_arrays
 from fedkd.federation.participant import open_participant
@@ -171,6 +172,53 @@ def test_a_closing_question_makes_nobody_pay_for_an_answer(run: Run, site: Path)
     lesson = uniform(run, question(run).about)
     assert isinstance(said(site, run, round=2, closing=True, lesson=lesson), Closed)
     assert len(entries(site, "budget.charged")) == count
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_closing_question_makes_nobody_pay_for_a_training_that_nobody_hears(
+    run: Run, site: Path, left: bool
+) -> None:
+    """A site that never answered in this run, with a budget or without: the lesson is free."""
+    if not left:
+        with SiteFolder(site).log("site-01") as log:
+            (opened,) = log.entries("budget.opened")
+            cost = {"event": "Gaussian", "noise_multiplier": 1.0}
+            body = {"population": opened.body["population"], "cost": cost, "question": "another"}
+            log.append("earlier", "budget.charged", body)
+    before = spent(site)
+    lesson = uniform(run, question(run).about)
+    assert isinstance(said(site, run, round=2, closing=True, lesson=lesson), Closed)
+    assert spent(site) == before
+    assert not (site / "speakers").exists()
+    came, taught = entries(site, "train.local")
+    assert (came["lesson"], taught["lesson"]) == (None, lesson.digest)
+    assert {came["mechanism"], taught["mechanism"]} == {"stays at home"}
+    with SiteFolder(site).log("site-01") as log:
+        assert len(list(log.entries("budget.charged"))) == (0 if left else 1)
+
+
+def test_a_federation_in_which_a_site_was_never_asked_is_traced_and_reported(
+    tmp_path: Path,
+) -> None:
+    """Only the closing question reaches it: nothing is charged there, and nothing made up."""
+    run = founded(tmp_path / "run", *PRIVATE, "clients.fraction=0.6", "rounds=1")
+    finished(run, Wiretap(run))
+    summary = read_json(run.folder / "summary.json")
+    assert summary["audit"]["verified"]
+    charged = {name: charges(folder, name) for name, folder in run.sites.items()}
+    assert sorted(charged.values()) == [0, 2, 2]
+    (silent,) = (name for name, count in charged.items() if count == 0)
+    rows = {row["site"]: row for row in summary["clients"]}
+    assert rows[silent]["epsilon"] == 0
+    assert not rows[silent]["left_out"]
+    assert fedkd(["report", "build", str(run.folder)]) == 0
+    assert fedkd(["privacy", "status", str(run.sites[silent])]) == 0
+    assert fedkd(["audit", "trace", str(run.folder)]) == 0
+
+
+def charges(folder: Path, name: str) -> int:
+    with Log(folder / "log.sqlite", name) as log:
+        return len(list(log.entries("budget.charged")))
 
 
 WRONG = {
