@@ -26,7 +26,7 @@ from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.evaluating import has_model
 from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
-from fedkd.federation.witnessing import roster_in
+from fedkd.federation.witnessing import roster_in, roster_of_run
 from fedkd.knowledge import BadInput, Digest, OtherFormat
 from fedkd.privacy import Mechanism
 from fedkd.wire import (
@@ -158,7 +158,7 @@ def objection_to(
     with site.log(settings.name) as log:
         own = {"vkey": log.verifier().text()}
         own_keys = [key.verifier().text() for key in log.witness_keys]
-        known = roster_in(log, proposal.run)
+        known, of_run = roster_in(log, proposal.run), roster_of_run(log, proposal.run)
         exact = counts_are_exact(log, settings)
     named = proposal.parties.get(settings.name)
     if named is None or named["vkey"] != own["vkey"] or named["witnesses"] != own_keys:
@@ -168,13 +168,16 @@ def objection_to(
         proposal.parties.get(name, peer) != peer for name, peer in peers.items()
     ):
         return "parties: other keys than those of the run"
+    if isinstance(proposal, EvaluationProposal) and of_run is not None:
+        weaker = proposal.watches_less(settings.name, of_run)
+        if weaker is not None:
+            return weaker
     if now >= proposal.expiry():
         return f"expired at {proposal.expires}"
     policy = Policy.read(hospital.site_yaml)
     if isinstance(proposal, EvaluationProposal):
         return policy.objection_to_figures(proposal, settings, exact=exact)
-    mechanism: Mechanism = build(settings.mechanism)
-    return policy.objection(proposal, settings, mechanism, site.patients_to_learn_from())
+    return policy.objection(proposal, settings, build, site.patients_to_learn_from())
 
 
 def lacks_model(hospital: Hospital, proposal: AnyProposal) -> bool:

@@ -29,6 +29,8 @@ TYPED: dict[str, Any] = {
     "data": {"path": "records.csv"},
     "columns": {"age": {"column": "Alter"}, "chol": {"column": None}, "sex": {"column": "m/w"}},
     "card": CARD,
+    "policy": {},
+    "retention": {},
 }
 
 
