@@ -37,7 +37,7 @@ COUNTS: Final = "counts"
 EXACT: Final = "exact_counts"
 """Beside `COUNTS`: also where the budget bounds nothing, so that they leave without noise."""
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
-_CUT_OFF: Final = "was the file cut off? Whoever has nothing to say writes policy: {} or retention: {}"
+_CUT_OFF: Final = "was it cut off? Whoever has nothing to say writes policy: {} or retention: {}"
 
 
 class NoPolicy(BadInput):
@@ -122,7 +122,7 @@ class Policy:
         writes it, is missing: a file that was cut off would allow what its lost lines forbade.
         """
         if given.get("policy") is None:
-            raise BadInput("no section policy", "what may leave, as this hospital says it", _CUT_OFF)
+            raise BadInput("no section policy", "what this hospital lets happen", _CUT_OFF)
         if "retention" not in given:
             raise BadInput("no retention at its end", "a whole file", _CUT_OFF)
         return Policy.from_json(given["policy"])

@@ -33,7 +33,7 @@ def most_alike(inputs: Array, low: float | Array, high: float | Array) -> int:
     entry of theirs is further apart than a thousandth of its range, or than one level where whole
     numbers are coarser than that: one record asked about a thousand times has a thousand answers,
     whose noise averages out. Copies that lie within half a thousandth of a record are all counted,
-    on whatever grid, and those that one level up, or nothing, was added to; a copy with a single
+    on whatever grid, and those in which some numbers are a level higher; a copy with a single
     entry further off is another query, and what bounds those is the budget. What lies outside of
     its range counts as its end. Where rows are made so that they cannot be told apart in reasonable
     time the count is too high, never too low.
@@ -51,8 +51,8 @@ def most_alike(inputs: Array, low: float | Array, high: float | Array) -> int:
         return 1
     sizes, whole = np.bincount(group), _all_alike(lines, left, group)
     most = max(1, int(sizes[whole].max(initial=0)))
-    open_ = (~whole & (sizes > most))[group]
-    left, group = left[open_], group[open_]
+    undecided = (~whole & (sizes > most))[group]
+    left, group = left[undecided], group[undecided]
     return max(most, _most_in_groups(lines, left, group)) if len(left) else most
 
 
@@ -79,7 +79,8 @@ def _means(entries: Array) -> Iterator[Array]:
         if len(sums) == 1:
             return
         starts = np.arange(0, len(sums), together)
-        sums, counts = np.add.reduceat(sums, starts), np.add.reduceat(counts, starts)
+        sums = np.add.reduceat(sums, starts).astype(np.float64)
+        counts = np.add.reduceat(counts, starts)
         yield (sums / counts[:, None]).astype(np.float32)
 
 
@@ -88,8 +89,8 @@ def _most_telling(entries: Array) -> list[Array]:
     found: list[tuple[int, Array]] = []
     for lines in (entries, *_means(entries)):
         some = np.sort(lines[:, :: 1 + lines.shape[1] // 500], axis=1)
-        for place in np.flatnonzero(np.ptp(lines, axis=1) > ALIKE):
-            found.append((int(_later(some[place]).sum()), lines[place]))
+        apart = np.flatnonzero(np.ptp(lines, axis=1) > ALIKE)
+        found += [(int(_later(some[at]).sum()), lines[at]) for at in apart]
     return [line for _, line in sorted(found, key=lambda each: each[0])]
 
 
