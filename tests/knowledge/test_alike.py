@@ -132,7 +132,7 @@ def test_many_groups_have_one_limit_together(monkeypatch):
     """Each of fifty groups would be below it."""
     rng = np.random.default_rng(0)
     groups = np.arange(50).repeat(40) * 10 * THOUSANDTH
-    inputs = (groups[:, None] + rng.integers(0, 3, (2000, 30)) * 0.9 * THOUSANDTH + LOW)
+    inputs = groups[:, None] + rng.integers(0, 3, (2000, 30)) * 0.9 * THOUSANDTH + LOW
     inputs = inputs.astype(np.float32)
     truth = near_each(inputs, THOUSANDTH).max()
     assert most_alike(inputs, LOW, HIGH) == truth < 10
