@@ -158,9 +158,9 @@ def _lines(one: Shown) -> Iterator[str]:
     yield f"takes part  {', '.join(proposal.sites)}"
     if one.counting is None:
         yield from _price(one)
-        yield from _guard(one)
     else:
         yield from _cost_of_counts(one, one.counting)
+    yield from _guard(one)
     yield f"yes until   {proposal.expires}"
     if one.objection is not None:
         yield f"NOT ALLOWED {one.objection}"

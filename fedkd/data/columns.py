@@ -145,8 +145,14 @@ class NumericColumn:
     @property
     def bounds(self) -> tuple[float, float]:
         """The lowest and highest number that a model sees of this column, missing = 0 included."""
+        return min(low for low, _ in self.ranges), max(high for _, high in self.ranges)
+
+    @property
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        """The same of each of `features`."""
         low, high = self.scaled(np.array([self.low, self.high]))
-        return min(low, 0.0), max(high, 1.0 if self.may_be_missing else 0.0)
+        flag = ((0.0, 1.0),) if self.may_be_missing else ()
+        return (min(low, 0.0), max(high, 0.0)), *flag
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -292,6 +298,11 @@ class CategoricalColumn:
     def bounds(self) -> tuple[float, float]:
         """The lowest and highest number that a model sees of this column."""
         return 0.0, 1.0
+
+    @property
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        """The same of each of `features`."""
+        return (self.bounds,) * len(self.features)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -124,6 +124,12 @@ class TableSchema:
         high = float(np.float32(max(high for _, high in bounds)))
         return Space("table", (len(self.features),), "float32", low, high, classes or self.classes)
 
+    @property
+    def ranges(self) -> tuple[Array, Array]:
+        """The lowest and the highest number of each encoded column: float64 [D], twice."""
+        ranges = np.array([each for column in self.columns for each in column.ranges])
+        return ranges[:, 0], ranges[:, 1]
+
     def encode(self, frame: Frame) -> Array:
         """What a model sees of raw rows: float32 [N, D] within `space()`.
 

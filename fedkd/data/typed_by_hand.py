@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ SPELT = "in the schema, or at a hospital under data: in site.yaml"
 """Where it is said how a file is written: a federation's schema is signed, and no hospital's."""
 NAMED = "in the schema, or at a hospital under columns: or label: in site.yaml"
 """Where it is said what a file calls its columns and values."""
+_NOT_AS_IT_LOOKS = re.compile(r"[+-]?0\w|.*[:_]")
+"""A number that YAML 1.1 reads as another: 050 as 40, 1:30 as 90, 0b1 as 1, 1_0 as 10."""
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
@@ -103,7 +106,7 @@ def yaml_of(content: bytes, name: str) -> dict[str, Any]:
     import yaml
 
     class Strict(yaml.SafeLoader):
-        """Refuses what YAML forbids and PyYAML lets pass: the same key twice."""
+        """Refuses what YAML forbids and PyYAML lets pass, and numbers that are not as they look."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -111,6 +114,22 @@ def yaml_of(content: bytes, name: str) -> dict[str, Any]:
                 if keys.count(key) > 1:
                     raise BadInput(f"the key {key!r} twice in {name}", "each key once")
             return super().construct_mapping(node, deep)
+
+        def plain_number(self, node: yaml.ScalarNode) -> int | float:
+            if _NOT_AS_IT_LOOKS.match(said := str(node.value)):
+                raise BadInput(
+                    f"the number {said} in line {node.start_mark.line + 1} of {name}",
+                    "digits without a zero before them, a colon or an underscore",
+                    f'put it in quotes if it is a text: "{said}"',
+                )
+            whole = node.tag.endswith(":int")
+            read: int | float = (
+                self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+            )
+            return read
+
+    for kind in ("int", "float"):
+        Strict.add_constructor(f"tag:yaml.org,2002:{kind}", Strict.plain_number)
 
     try:
         read = yaml.load(content.decode("utf-8"), Loader=Strict)  # noqa: S506  # a SafeLoader

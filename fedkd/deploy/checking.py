@@ -82,7 +82,9 @@ def check_hospital(folder: Path, part: Part, build: Build) -> Iterator[Verdict]:
         yield _wrong("site.yaml", error)
         return
     yield passed("site.yaml", f"{site_file.model.name}, mechanism {site_file.mechanism.name}")
-    yield check_retention(hospital, site_file, datetime.now(UTC))
+    now = datetime.now(UTC)
+    yield passed("hours", _hours(site_file.policy, now.astimezone()))
+    yield check_retention(hospital, site_file, now)
     known = False
     if federation.schema is not None:
         for verdict in _table(hospital, site_file, federation.schema):
@@ -98,6 +100,15 @@ def check_hospital(folder: Path, part: Part, build: Build) -> Iterator[Verdict]:
         return
     yield from _records(hospital, site_file, dataset, federation.schema is not None)
     yield from _would_do(hospital, site_file, dataset, part, build)
+
+
+def _hours(policy: Policy, now: datetime) -> str:
+    """When something may leave, and by which clock: containers know no zone but UTC by themselves.
+
+    `now` is local time.
+    """
+    when = "at any hour" if policy.hours is None else policy.hours
+    return f"{when}; here it is {now:%H:%M}, {now:%Z} (UTC{now:%z}), as for most_queries a day"
 
 
 def _private(hospital: Hospital) -> Verdict:

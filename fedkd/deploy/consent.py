@@ -14,7 +14,7 @@ from pathlib import Path
 from time import time
 from typing import Final
 
-from fedkd.audit import Log
+from fedkd.audit import Log, Roster
 from fedkd.audit.officer import verifier_of
 from fedkd.deploy.bundles import pinned
 from fedkd.deploy.decisions import Decision, decide, decided
@@ -26,7 +26,7 @@ from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.evaluating import has_model
 from fedkd.federation.participant import MOST_QUESTION_BYTES, Participant, Refused
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
-from fedkd.federation.witnessing import roster_in
+from fedkd.federation.witnessing import roster_in, roster_of_run
 from fedkd.knowledge import BadInput, Digest, OtherFormat
 from fedkd.privacy import Mechanism
 from fedkd.wire import (
@@ -158,23 +158,31 @@ def objection_to(
     with site.log(settings.name) as log:
         own = {"vkey": log.verifier().text()}
         own_keys = [key.verifier().text() for key in log.witness_keys]
-        known = roster_in(log, proposal.run)
+        known, of_run = roster_in(log, proposal.run), roster_of_run(log, proposal.run)
         exact = counts_are_exact(log, settings)
     named = proposal.parties.get(settings.name)
     if named is None or named["vkey"] != own["vkey"] or named["witnesses"] != own_keys:
         return "parties: the proposal does not name this site's keys"
-    peers = {} if known is None else {name: peer.to_json() for name, peer in known.peers.items()}
-    if isinstance(proposal, EvaluationProposal) and any(
-        proposal.parties.get(name, peer) != peer for name, peer in peers.items()
-    ):
-        return "parties: other keys than those of the run"
+    if isinstance(proposal, EvaluationProposal):
+        changed = _other_than_the_run(proposal, settings.name, known, of_run)
+        if changed is not None:
+            return changed
     if now >= proposal.expiry():
         return f"expired at {proposal.expires}"
     policy = Policy.read(hospital.site_yaml)
     if isinstance(proposal, EvaluationProposal):
         return policy.objection_to_figures(proposal, settings, exact=exact)
-    mechanism: Mechanism = build(settings.mechanism)
-    return policy.objection(proposal, settings, mechanism, site.patients_to_learn_from())
+    return policy.objection(proposal, settings, build, site.patients_to_learn_from())
+
+
+def _other_than_the_run(
+    proposal: EvaluationProposal, site: str, known: Roster | None, of_run: Roster | None
+) -> str | None:
+    """What an evaluation would change of whom a site knows in the run; None if it only adds."""
+    peers = {} if known is None else {name: peer.to_json() for name, peer in known.peers.items()}
+    if any(proposal.parties.get(name, peer) != peer for name, peer in peers.items()):
+        return "parties: other keys than those of the run"
+    return None if of_run is None else proposal.watches_less(site, of_run)
 
 
 def lacks_model(hospital: Hospital, proposal: AnyProposal) -> bool:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import gt, lt
 from typing import Any, Final, TypeAlias
 
+from fedkd.audit import Roster
 from fedkd.audit.verify import Malformed, VerifierKey, parsed
 from fedkd.deploy.proposals import MOST_BYTES, Proposed, RunProposal, typed
 from fedkd.knowledge import BadInput, Digest
@@ -70,6 +72,24 @@ class EvaluationProposal(Proposed):
         """Whether this is the evaluation that was proposed, in its round."""
         ours = self.question()
         return (ours.key, ours.round) == (evaluation.key, evaluation.round)
+
+    def watches_less(self, site: str, of_run: Roster) -> str | None:
+        """What would be weaker of the watch over a site's log than in the run; None if nothing.
+
+        Whom an evaluation names becomes whom the site knows in the run: others may come in.
+        """
+        gone = sorted(of_run.peers.keys() - self.parties.keys())
+        if gone:
+            return f"parties: found nobody named {gone[0]}, expected all of the run"
+        ours = self.federated().rosters()[site]
+        for name, found, before, is_weaker in (
+            ("cosigners", len(ours.cosigners), len(of_run.cosigners), lt),
+            ("threshold", ours.threshold, of_run.threshold, lt),
+            ("most_age", ours.most_age_s, of_run.most_age_s, gt),
+        ):
+            if is_weaker(found, before):
+                return f"audit: found {name} {found}, expected {before}, as in the run"
+        return None
 
     def question(self) -> Evaluation:
         """What would be asked, as it would travel; `BadInput` where it could not."""

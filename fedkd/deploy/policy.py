@@ -1,15 +1,17 @@
 """Says what a hospital lets happen at all: its own word, which nobody outside can override."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from fedkd.audit import Log
+from fedkd.data import TableSchema
 from fedkd.data.bundled import strangers
 from fedkd.data.typed_by_hand import listed, mapping_of, read_yaml, text, truth
+from fedkd.deploy import would_leave
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.excluding import keep_out
@@ -20,6 +22,7 @@ from fedkd.knowledge import (
     Array,
     BadInput,
     NotInSpace,
+    OtherFormat,
     Public,
     QuerySet,
     Synthetic,
@@ -34,6 +37,7 @@ COUNTS: Final = "counts"
 EXACT: Final = "exact_counts"
 """Beside `COUNTS`: also where the budget bounds nothing, so that they leave without noise."""
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+_CUT_OFF: Final = "was it cut off? Whoever has nothing to say writes policy: {} or retention: {}"
 
 
 class NoPolicy(BadInput):
@@ -48,8 +52,10 @@ class Policy:
     from which the site draws it again itself. A `source` is a name that the coordinator gives: its
     rows are looked up where this installation carries that set, and nowhere else. `most_repeats`
     bounds how often one query may stand in one set. `hours` and days are local time. `figures` are
-    those that may be reported: `counts`, and `exact_counts` where no budget bounds them. Of a
-    private run at least `fewest_cosigners` others must say how far this site's log goes.
+    those that may be reported: `counts`, and `exact_counts` where no budget bounds them. Where a
+    budget bounds what leaves, at least `fewest_cosigners` others must have said within
+    `most_unwatched_hours` how far this site's log goes, in a run and in an evaluation. Of
+    `most_queries` null is no limit, and what is left out has its default.
     """
 
     rehearsals: bool = True
@@ -63,6 +69,7 @@ class Policy:
     most_epochs: int = 200
     most_repeats: int = 10
     fewest_cosigners: int = 1
+    most_unwatched_hours: int = 168
     hours: str | None = None
     figures: tuple[str, ...] = ()
 
@@ -79,7 +86,8 @@ class Policy:
     def from_json(told: object) -> "Policy":
         """The policy that a person typed; `BadInput` names what is wrong with it."""
         keys = ("rehearsals", "query_sets", "most_queries", "smallest_training_set", "most_rounds",
-                "most_epochs", "most_repeats", "fewest_cosigners", "hours", "figures")  # fmt: skip
+                "most_epochs", "most_repeats", "fewest_cosigners", "most_unwatched_hours",
+                "hours", "figures")  # fmt: skip
         given = mapping_of({} if told is None else told, "policy", keys)
         made: dict[str, Any] = {}
         if "rehearsals" in given:
@@ -91,9 +99,10 @@ class Policy:
                 made[kind] = tuple(text(one, kind) for one in listed(sets.get(kind, []), kind))
         if "most_queries" in given:
             most = mapping_of(given["most_queries"], "most_queries in policy", ("run", "day"))
-            for span in ("run", "day"):
-                made[f"most_queries_a_{span}"] = _count_or_none(most.get(span), f"{span} in policy")
-        for name in ("smallest_training_set", "most_rounds", "most_epochs", "most_repeats"):
+            for span, count in most.items():
+                made[f"most_queries_a_{span}"] = _count_or_none(count, f"{span} in policy")
+        for name in ("smallest_training_set", "most_rounds", "most_epochs", "most_repeats",
+                     "most_unwatched_hours"):  # fmt: skip
             if name in given:
                 made[name] = _count(given[name], f"{name} in policy")
         if "fewest_cosigners" in given:
@@ -106,32 +115,48 @@ class Policy:
         return Policy(**made)
 
     @staticmethod
+    def of_file(given: Mapping[str, Any]) -> "Policy":
+        """The policy in what a whole site.yaml says.
+
+        `BadInput` where there is none, and where `retention`, with which the file ends as fedkd
+        writes it, is missing: a file that was cut off would allow what its lost lines forbade.
+        """
+        if given.get("policy") is None:
+            raise BadInput("no section policy", "what this hospital lets happen", _CUT_OFF)
+        if "retention" not in given:
+            raise BadInput("no retention at its end", "a whole file", _CUT_OFF)
+        return Policy.from_json(given["policy"])
+
+    @staticmethod
     def read(path: Path) -> "Policy":
         """The policy in the site.yaml at `path`; `NoPolicy` where it cannot be read."""
-        from fedkd.deploy.site_file import KEYS  # that file reads a policy, too
+        from fedkd.deploy.site_file import FORMAT, KEYS  # that file reads a policy, too
 
         try:
             # A misspelt `policy` would otherwise be a file without one, and every default allowed.
-            return Policy.from_json(mapping_of(read_yaml(path), path.name, KEYS).get("policy"))
+            given = mapping_of(read_yaml(path), path.name, KEYS)
+            if given.get("format") != FORMAT:
+                raise OtherFormat(path.name, given.get("format"), FORMAT)
+            return Policy.of_file(given)
         except OSError as error:
             raise NoPolicy(f"no {path} ({error.strerror})", "the hospital's own file") from None
         except BadInput as error:
             raise NoPolicy(f"{error.found}, in {path}", error.expected, error.remedy) from None
 
     def objection(
-        self, proposal: RunProposal, settings: SiteSettings, mechanism: Mechanism, patients: int
+        self, proposal: RunProposal, settings: SiteSettings, build: Build, patients: int
     ) -> str | None:
         """Why a proposed run is not allowed here, whoever approves it; None where it is.
 
         `patients` are those whom training would really use.
         """
+        mechanism: Mechanism = build(settings.mechanism)
         spends_nothing = settings.rehearsal or not mechanism.private
         asked, query, accepts = proposal.asked, proposal.query, settings.accepts
         epochs = max(asked["local_epochs"], asked["lesson_epochs"])
         named = query.get("source") or query.get("generator")
         names = self.sources if query["kind"] == "public" else self.generators
         queries, most = asked["size"] * asked["rounds"], self.most_queries_a_run
-        cosigners = cosigners_needed(proposal, settings.name)
         return _objection(
             self._about_rehearsals(proposal),
             _Limit("query_sets", query.get("digest") in self.digests or named in names,
@@ -145,11 +170,10 @@ class Policy:
                    f"{patients} patients to learn from", f"at least {self.smallest_training_set}"),
             _Limit("mechanism", asked["mechanism"] == mechanism.name,
                    asked["mechanism"], f"{mechanism.name}, this site's own"),
-            # Without them an old copy of the log would spend the budget again, and nobody notice.
-            _Limit("fewest_cosigners", spends_nothing or cosigners >= self.fewest_cosigners,
-                   f"{cosigners} others", f"at least {self.fewest_cosigners}"),
+            *(() if spends_nothing else self._about_watching(proposal, settings.name)),
             _among("loss", asked["loss"], accepts.losses),
             _among("codec", asked["codec"], accepts.codecs),
+            *_as_counted(proposal, would_leave.of_run(proposal, settings, build)),
         )  # fmt: skip
 
     def objection_to_figures(
@@ -160,7 +184,11 @@ class Policy:
         `exact` says that the budget bounds nothing: then counts would leave without noise.
         """
         accepts, asked = settings.accepts, proposal.asked
-        classes, theirs = len(settings.space.classes), proposal.would_leave["classes"]
+        try:
+            counted = would_leave.of_counts(proposal, settings)
+        except BadInput as error:
+            return f"asked: found {error.found}, expected {error.expected}"
+        spends_nothing = settings.rehearsal or exact
         return _objection(
             self._about_rehearsals(proposal),
             _among("figures", COUNTS, self.figures),
@@ -172,12 +200,24 @@ class Policy:
             _at_most("most_epsilon of evaluations", asked["epsilon"],
                      accepts.most_evaluation_epsilon),
             _at_most("most_rounds", asked["round"], accepts.most_rounds + 1),
-            _Limit("classes", theirs == classes, str(theirs), str(classes)),
+            *(() if spends_nothing else self._about_watching(proposal, settings.name)),
+            *_as_counted(proposal, counted),
         )  # fmt: skip
 
     def _about_rehearsals(self, proposal: AnyProposal) -> "_Limit":
         allowed = self.rehearsals or not proposal.rehearsal
         return _Limit("rehearsals", allowed, "a rehearsal", "none, as rehearsals: false says")
+
+    def _about_watching(self, proposal: AnyProposal, site: str) -> "tuple[_Limit, _Limit]":
+        """Without others an old copy of the log would spend the budget again, and nobody notice."""
+        roster, most = proposal.federated().rosters()[site], 3600 * self.most_unwatched_hours
+        cosigners = roster.threshold if roster.cosigners else 0
+        return (
+            _Limit("fewest_cosigners", cosigners >= self.fewest_cosigners,
+                   f"{cosigners} others", f"at least {self.fewest_cosigners}"),
+            _Limit("most_unwatched_hours", not cosigners or roster.most_age_s <= most,
+                   f"{roster.most_age_s} seconds", f"at most {most}"),
+        )  # fmt: skip
 
     def expect_open(self, now: datetime) -> None:
         """Raises `Refused` outside the hours, by this machine's clock, in which it may leave."""
@@ -205,10 +245,10 @@ class Guard:
 
         What was approved is held against the policy of now, too: that may have changed since.
         """
-        run, mechanism = self._run(), self.build(self.settings.mechanism)
+        run = self._run()
         keep_out(self.site, self.settings.dataset, log)  # first: who is out is not counted
         patients = self.site.patients_to_learn_from()
-        _expect_none(self.policy.objection(run, self.settings, mechanism, patients))
+        _expect_none(self.policy.objection(run, self.settings, self.build, patients))
         asked, plan = run.asked, question.plan
         approved = _objection(
             _at_most("the rounds", question.round, asked["rounds"] + question.closing),
@@ -291,7 +331,7 @@ class Guard:
             space.check(inputs)
         except NotInSpace as error:
             raise Refused(Reason.OUT_OF_SPACE, str(error)) from None
-        most = most_alike(inputs, space.low, space.high)
+        most = most_alike(inputs, *_ranges(self.settings))
         if most > self.policy.most_repeats:
             raise Refused(
                 Reason.OUTSIDE_POLICY,
@@ -343,6 +383,15 @@ def _at_most(rule: str, found: float, most: float) -> _Limit:
     return _Limit(rule, found <= most, f"{found}", f"at most {most}")
 
 
+def _as_counted(proposal: AnyProposal, counted: Mapping[str, int]) -> list[_Limit]:
+    """What a person reads would leave is what this site counts, number by number."""
+    said = proposal.would_leave
+    return [
+        _Limit(f"{name} in would_leave", said[name] == count, f"{said[name]}", f"{count}")
+        for name, count in counted.items()
+    ]
+
+
 def _approved(rule: str, found: object, agreed: object) -> _Limit:
     return _Limit(rule, found == agreed, f"{found}", f"{agreed}, as approved")
 
@@ -381,10 +430,11 @@ def counts_are_exact(log: Log, settings: SiteSettings) -> bool:
         return False
 
 
-def cosigners_needed(proposal: RunProposal, site: str) -> int:
-    """How many others have to have said lately how far the site's log goes; 0: it acts alone."""
-    roster = proposal.federated().rosters()[site]
-    return roster.threshold if roster.cosigners else 0
+def _ranges(settings: SiteSettings) -> tuple[Any, Any]:
+    """From where to where each entry of a query goes: by column of a table, else of them all."""
+    if settings.schema is None:
+        return settings.space.low, settings.space.high
+    return TableSchema.from_json(dict(settings.schema)).ranges
 
 
 def _local_day(at: str) -> date:

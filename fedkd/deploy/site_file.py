@@ -95,7 +95,7 @@ class SiteFile:
             validation=_share(given.get("validation", 0.1)),
             seed=None if seed is None else _count(seed, "seed", 0),
             population=_optional(given.get("population"), "population"),
-            policy=Policy.from_json(given.get("policy")),
+            policy=Policy.of_file(given),
             evaluations=_evaluations(given.get("evaluations", {})),
             rehearsal_records=_rehearsal(given.get("rehearsal", {})),
             retention=_retention(given.get("retention")),

@@ -82,13 +82,17 @@ policy:
     sources: []                 # public sets of these names: what is in one is the coordinator's
                                 # word, unless fedkd carries it; a digest binds
     generators: [{generator}]   # sets that this site draws again by itself
-  most_queries: {{run: 20000, day: 50000}}   # a day by this machine's clock, as hours are
+  most_queries: {{run: 20000, day: 50000}}   # a day by this machine's clock, as hours are;
+                                # null is no limit; left out, these are
   most_repeats: 10              # alike rows in one set
   most_rounds: 100
   most_epochs: 200
   smallest_training_set: 50     # patients to learn from, without validation and who was taken out
-  fewest_cosigners: 1           # others who watch this site's log in a private run
-  hours: null                   # such as "08:00-18:00", local time; what is ready later stays
+  fewest_cosigners: 1           # others who watch this site's log, where a budget
+                                # bounds what leaves, and within how many hours they must have
+  most_unwatched_hours: 168     # said so (168: a week); of runs and of evaluations
+  hours: null                   # such as "08:00-18:00", this machine's local time;
+                                # what is ready later stays
   figures: []                   # [counts]: noised counts of right and wrong answers, charged;
                                 # [counts, exact_counts]: also unnoised, where no budget is bounded
 
@@ -107,6 +111,7 @@ rehearsal: {{records: 200}}
 # models of before.
 # AI Act, Art. 19(1) and 26(6), ask for at least six months (183 days).
 # retention: {{train.local: 365, release.refused: 200}}
+# This line stays the last: a file without it was cut off, and then nothing is answered.
 retention: {{}}
 """
 

@@ -49,6 +49,12 @@ def roster_in(log: Log, run: str) -> Roster | None:
     return Roster.from_json(of_run[-1].body) if of_run else None
 
 
+def roster_of_run(log: Log, run: str) -> Roster | None:
+    """The roster that a run itself was agreed on with, whatever came after; None without one."""
+    entry = log.entry(f"roster/{run}")
+    return None if entry is None else Roster.from_json(entry.body)
+
+
 class Desk:
     """One turn's cosigning at a site; `hears` comes before anything is done or written."""
 

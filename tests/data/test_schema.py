@@ -240,3 +240,17 @@ def test_an_unknown_label_is_refused_with_the_nearest_one():
     )
     with pytest.raises(BadInput, match=r"'malignent'.*did you mean 'malignant'"):
         schema.labels({"y": ["benign", "malignent"]})
+
+
+def test_each_encoded_column_has_its_own_range():
+    """A wide one is no measure of the others; all together they are the space's."""
+    low, high = SCHEMA.ranges
+    assert len(low) == len(high) == len(SCHEMA.features)
+    at = {name: (low[place], high[place]) for place, name in enumerate(SCHEMA.features)}
+    assert at["stage=3b"] == (0, 1)
+    assert at["sugar"] == pytest.approx((-2.5, 2.5))
+    assert at["sugar missing"] == (0, 1)
+    space = SCHEMA.space()
+    assert (space.low, space.high) == (np.float32(low.min()), np.float32(high.max()))
+    told = SCHEMA.encode(rows(age=[0.0], crp=[1e9], sugar=[800.0]))[0]
+    assert ((low - 1e-6 <= told) & (told <= high + 1e-6)).all()

@@ -1,5 +1,7 @@
 """Federations that are founded once; each test that changes one takes a copy."""
 
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,16 @@ def federated(founded: Federated, tmp_path: Path) -> Federated:
 def private(founded_private: Federated, tmp_path: Path) -> Federated:
     """Under dp_training."""
     return founded_private.copied(tmp_path / "all")
+
+
+@pytest.fixture
+def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets this machine's time zone."""
+
+    def set_to(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield set_to
+    monkeypatch.undo()
+    time.tzset()

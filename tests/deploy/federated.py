@@ -255,7 +255,7 @@ def site_yaml(
         "mechanism": mechanism,
         "validation": 0.2,
         "policy": {"smallest_training_set": 20, **policy},
-        "rehearsal": {"records": 60}, **more,
+        "rehearsal": {"records": 60}, "retention": {}, **more,
     }  # fmt: skip
     if mechanism == "none":
         told["seed"] = SEED

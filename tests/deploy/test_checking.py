@@ -50,6 +50,8 @@ card:
   {{name: Ward, version: "1", modality: table, licence: none, legal_basis: consent, origin: here}}
 model: {model}
 mechanism: {mechanism}
+policy: {policy}
+retention: {{}}
 """
 MG = ""
 MMOL = ", unit: mmol/l, factor: 38.67"
@@ -99,8 +101,8 @@ def write_records(folder, **columns):
     pd.DataFrame({**made, **columns}).to_csv(folder / "ward.csv", index=False)
 
 
-def write_site(folder, *, unit=MG, model="mlp", mechanism="dp_training", more=""):
-    text = SITE.format(unit=unit, model=model, mechanism=mechanism) + more
+def write_site(folder, *, unit=MG, model="mlp", mechanism="dp_training", policy="{}"):
+    text = SITE.format(unit=unit, model=model, mechanism=mechanism, policy=policy)
     (folder / "site.yaml").write_text(text)
     (folder / "site.yaml").chmod(0o600)
 
@@ -181,8 +183,23 @@ def test_cholesterol_in_mmol_is_a_problem_until_the_site_says_so(hospital):
 
 
 def test_a_hospital_that_is_too_small_for_its_own_policy_is_told(hospital):
-    write_site(hospital, more="policy: {smallest_training_set: 500}\n")
+    write_site(hospital, policy="{smallest_training_set: 500}")
     assert "72 to learn from, where the policy wants 500" in checked(hospital)["records"].found
+
+
+@pytest.mark.parametrize(
+    ("zone", "here"), [("UTC", "UTC (UTC+0000)"), ("Asia/Kolkata", "IST (UTC+0530)")]
+)
+@pytest.mark.parametrize(
+    ("policy", "when"), [("{}", "at any hour"), ('{hours: "08:00-18:00"}', "08:00-18:00")]
+)
+def test_hours_are_said_with_the_time_zone_that_they_are_in(hospital, in_zone, zone, here, policy,
+                                                            when):  # fmt: skip
+    in_zone(zone)
+    write_site(hospital, policy=policy)
+    said = checked(hospital)["hours"].found
+    assert said.startswith(f"{when}; here it is ")
+    assert here in said
 
 
 def test_a_model_that_cannot_be_private_is_found_before_anything_is_paid(hospital):
@@ -208,7 +225,7 @@ def test_a_model_that_cannot_be_private_is_found_before_anything_is_paid(hospita
 def test_how_figures_would_leave_is_said_by_the_budget_there_is(
     hospital, tmp_path, mechanism, figures, leaves, signed
 ):
-    write_site(hospital, mechanism=mechanism, more=f"policy: {{figures: {figures}}}\n")
+    write_site(hospital, mechanism=mechanism, policy=f"{{figures: {figures}}}")
     if signed:
         sign_budget(found_at(hospital), tmp_path, unprotected=mechanism == "none")
     verdicts = check_hospital(hospital, part_of, Workshop())

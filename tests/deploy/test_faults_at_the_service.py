@@ -46,7 +46,7 @@ from fedkd.wire import (
 from tests.deploy.federated import SITES, Federated, approve, table
 from tests.deploy.federations import fedkd
 from tests.deploy.services import Service, SocketGrid, can_mount, services, small_disk, until
-from tests.deploy.test_policy import ABOUT, a_thousand_times, question
+from tests.deploy.test_policy import ABOUT, a_thousand_times, question, sized
 
 pytestmark = pytest.mark.deploy
 SLOW = {"name": "dp_training", "epsilon": 0.4, "steps": 1500}
@@ -317,8 +317,7 @@ def test_one_record_asked_a_thousand_times_and_a_set_outside_the_policy(world: W
     many = a_thousand_times(posed.inputs[0], run.form().space)
     proposal = run.proposal()
     proposal = replace(
-        proposal,
-        asked={**proposal.asked, "size": 1000},
+        sized(proposal, 1000),
         query={"kind": "public", "source": "ours", "licence": "CC0-1.0", "digest": many.digest},
     )
     body = np.frombuffer(proposal.to_bytes(), np.uint8)

@@ -21,6 +21,7 @@ from fedkd.cli.run import open_run
 from fedkd.cli.server import status as server_status
 from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import Desk
+from fedkd.deploy.evaluation_proposals import EvaluationProposal
 from fedkd.deploy.metrics import text_of
 from fedkd.deploy.roster import read_roster, write_roster
 from fedkd.deploy.server_metrics import server_metrics
@@ -431,7 +432,8 @@ def test_a_person_sees_what_counts_cost_and_their_noise(
     east = str(federated.hospitals["east"].folder)
     assert main(["site", "approve", east, evaluation.proposal().digest]) == 0
     told = capsys.readouterr().out
-    for part in ("geometric of scale", "epsilon 2, once", "apart by sex, 3 groups", "12 counts"):
+    for part in ("geometric of scale", "epsilon 2, once", "apart by sex, 3 groups", "12 counts",
+                 "WATCHED BY NOBODY"):  # fmt: skip
         assert part in told, part
 
 
@@ -446,6 +448,77 @@ def test_an_evaluation_that_gives_a_peer_another_key_cannot_be_approved(unprotec
     assert ruled.ruling is Ruling.DECLINED
     refused = entries(federated.hospitals["east"].site, "east", "release.refused")
     assert refused[-1]["reason"] == "parties: other keys than those of the run"
+
+
+def ruled(federated: Federated, lied: EvaluationProposal) -> tuple[Ruling, str]:
+    """What east says to a paper with another signature under it, and why."""
+    body = np.frombuffer(lied.to_bytes(), np.uint8)
+    told = said(federated, "east", Proposal(lied.run, body, lied.signed(federated.server.key())))
+    assert isinstance(told, Considered)
+    refused = entries(federated.hospitals["east"].site, "east", "release.refused")
+    return told.ruling, refused[-1]["reason"] if refused else ""
+
+
+LEFT: dict[str, dict[str, int]] = {
+    "groups": {"cells": 2, "groups": 1, "answers": 1},
+    "answers": {"cells": 18, "answers": 3},
+    "classes": {"cells": 6, "classes": 1},
+    "messages": {"messages": 2},
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_a_paper_that_says_that_other_counts_leave_is_declined(private: World, name: str) -> None:
+    """Twelve counts leave, by three groups, two answers and two classes; a person read of fewer."""
+    federated, run = private
+    true = proposed(run, group="sex").proposal()
+    assert true.would_leave["cells"] == 12
+    lied = replace(true, would_leave={**true.would_leave, **LEFT[name]})
+    assert ruled(federated, lied) == (
+        Ruling.DECLINED,
+        f"{name} in would_leave: found {lied.would_leave[name]}, expected {true.would_leave[name]}",
+    )
+    assert ruled(federated, true)[0] is Ruling.PENDING
+
+
+def test_an_evaluation_that_nobody_would_watch_is_declined(private: World) -> None:
+    """By its paper the site would know nobody in the run who says how far its log goes."""
+    federated, run = private
+    true, east = proposed(run).proposal(), federated.hospitals["east"]
+    typed = yaml.safe_load(east.site_yaml.read_text())
+    typed["policy"] |= {"fewest_cosigners": 1, "most_unwatched_hours": 2}
+    east.site_yaml.write_text(yaml.safe_dump(typed, sort_keys=False))
+    assert true.audit["cosigners"] == 0
+    why = "fewest_cosigners: found 0 others, expected at least 1"
+    assert ruled(federated, true) == (Ruling.DECLINED, why)
+    long = replace(true, audit={**true.audit, "cosigners": 5, "most_age": 7201})
+    why = "most_unwatched_hours: found 7201 seconds, expected at most 7200"
+    assert ruled(federated, long) == (Ruling.DECLINED, why)
+    watched = replace(long, audit={**long.audit, "most_age": 7200})
+    assert ruled(federated, watched)[0] is Ruling.PENDING
+
+
+WEAKER: dict[str, tuple[dict[str, int], str]] = {
+    "cosigners": ({"cosigners": 1, "threshold": 1}, "found cosigners 1, expected 2"),
+    "nobody": ({"cosigners": 0}, "found cosigners 0, expected 2"),
+    "threshold": ({"threshold": -1}, "found threshold -1, expected 1"),
+    "age": ({"most_age": 86_401}, "found most_age 86401, expected 86400"),
+}
+
+
+@pytest.mark.parametrize("how", WEAKER)
+def test_an_evaluation_weakens_no_watch_of_its_run(unprotected: World, how: str) -> None:
+    """Whom its paper names is whom the site knows in the run from then on."""
+    federated, run = unprotected
+    true = proposed(run, sites="east,north").proposal()
+    audit, why = WEAKER[how]
+    weak = replace(true, audit={**true.audit, **audit})
+    assert ruled(federated, weak) == (Ruling.DECLINED, f"audit: {why}, as in the run")
+    gone = {name: keys for name, keys in true.parties.items() if name != "north"}
+    alone = replace(true, parties=gone, asked={**true.asked, "of": ["east"]})
+    why = "parties: found nobody named north, expected all of the run"
+    assert ruled(federated, alone) == (Ruling.DECLINED, why)
+    assert ruled(federated, true)[0] is Ruling.PENDING
 
 
 def test_a_rehearsal_counts_made_up_rows(unprotected: World) -> None:

@@ -59,7 +59,7 @@ class Made:
             path = self.hospital.folder / "records.csv"
             path.write_text(content)
         said = {"format": 1, "data": {"path": str(path)}, "columns": PLAIN, "card": CARD,
-                "model": "logistic", **changes}  # fmt: skip
+                "model": "logistic", "policy": {}, "retention": {}, **changes}  # fmt: skip
         said["data"] = {"path": str(path), **changes.get("data", {})}
         self.hospital.site_yaml.write_text(yaml.safe_dump(said, sort_keys=False))
         return SiteFile.read(self.hospital.site_yaml)

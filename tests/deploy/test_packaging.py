@@ -269,6 +269,9 @@ def test_the_halves_of_a_hospital_share_a_socket_and_nothing_else():
     told = whole["services"]
     service, letterbox = told["service"], told["letterbox"]
     assert service["network_mode"] == "none"
+    # Hours and days are local time, which in a container is UTC unless somebody says it.
+    assert service["environment"]["TZ"].startswith("${TZ:?")
+    assert any(line.startswith("export ") and " TZ=" in line for line in typed("### In containers"))
     assert service["user"] != letterbox["user"]
     mounted = [volume.split(":")[1] for volume in letterbox["volumes"]]
     assert mounted == ["/hospital/letterbox", "/hospital/run", "/run/fedkd"]

@@ -1,7 +1,6 @@
 """A server that asks for more than a hospital allows: each refusal is typed, and in its log."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -240,19 +239,6 @@ def a_thousand_times(record: Array, space: Space) -> QuerySet:
     return QuerySet((edge + moved).astype(np.float32), Public("ours", "CC0-1.0", ABOUT))
 
 
-@pytest.fixture
-def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Sets this machine's time zone."""
-
-    def set_to(zone: str) -> None:
-        monkeypatch.setenv("TZ", zone)
-        time.tzset()
-
-    yield set_to
-    monkeypatch.undo()
-    time.tzset()
-
-
 def test_a_day_is_this_machines_own_as_its_hours_are(
     approved: tuple[Federated, DeployedRun], in_zone: Callable[[str], None]
 ) -> None:
@@ -274,14 +260,23 @@ def test_a_day_is_this_machines_own_as_its_hours_are(
     assert isinstance(said(federated, question(run), now=after), Answer)
 
 
+def sized(proposal: RunProposal, size: int) -> RunProposal:
+    """The same with other query sets, and what would leave counted anew."""
+    rows, leaves = size * proposal.asked["rounds"], proposal.would_leave
+    return replace(
+        proposal,
+        asked={**proposal.asked, "size": size},
+        would_leave={**leaves, "rows": rows, "bytes": 4 * rows * leaves["classes"]},
+    )
+
+
 def test_one_record_asked_a_thousand_times_is_refused(federated: Federated) -> None:
     """The averaging attack: under noise, a thousand answers about one record tell it."""
     with_policy(federated, query_sets={"sources": ["ours"]})
     made = federated.proposed("audit.cosigners=0")
     many = a_thousand_times(posed(made).inputs[0], made.form().space)
     proposal = replace(
-        made.proposal(),
-        asked={**made.proposal().asked, "size": 1000, "seed": 7},
+        sized(made.proposal(), 1000),
         query={"kind": "public", "source": "ours", "licence": "CC0-1.0", "digest": many.digest},
     )
     agree(federated, proposal)
@@ -503,6 +498,12 @@ def test_rehearsals_that_nobody_was_asked_about_make_room(federated: Federated) 
 def test_a_policy_that_is_none_is_refused(typed: Mapping[str, Any]) -> None:
     with pytest.raises(BadInput):
         Policy.from_json(typed)
+
+
+def test_a_limit_that_is_not_named_keeps_its_default() -> None:
+    assert Policy.from_json({"most_queries": {"run": 500}}) == Policy(most_queries_a_run=500)
+    assert Policy.from_json({"most_queries": {}}) == Policy()
+    assert Policy.from_json({"most_queries": {"day": None}}) == Policy(most_queries_a_day=None)
 
 
 def test_hours_may_go_over_midnight() -> None:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from fedkd.deploy.federation_file import FederationFile
+from fedkd.deploy.policy import NoPolicy, Policy
 from fedkd.deploy.site_file import SiteFile
 from fedkd.deploy.site_template import template
 from fedkd.knowledge import BadInput
@@ -29,6 +30,8 @@ TYPED: dict[str, Any] = {
     "data": {"path": "records.csv"},
     "columns": {"age": {"column": "Alter"}, "chol": {"column": None}, "sex": {"column": "m/w"}},
     "card": CARD,
+    "policy": {},
+    "retention": {},
 }
 
 
@@ -173,3 +176,16 @@ def test_a_template_for_pictures_reads_back(tmp_path: Path) -> None:
     path.write_text(filled(template("north", tmp_path, federation, tmp_path, None)))
     found = SiteFile.read(path)
     assert (found.model.name, found.policy.generators) == ("cnn", ("procedural",))
+
+
+def test_a_file_that_was_cut_off_before_any_line_says_no_policy(tmp_path: Path) -> None:
+    """Lost lines would be looser defaults; and so would the whole section as a comment."""
+    path = tmp_path / "site.yaml"
+    whole = filled(template("north", tmp_path, FEDERATION, None, None))
+    lines = whole.splitlines(keepends=True)
+    for kept in range(len(lines)):
+        path.write_text("".join(lines[:kept]))
+        with pytest.raises(NoPolicy):
+            Policy.read(path)
+    path.write_text(whole)
+    assert Policy.read(path) == Policy()

@@ -1,5 +1,6 @@
 """A site.yaml that somebody changed and that cannot be read: it allows nothing, and says so."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from fedkd.wire import Message as Said
 from tests.deploy.federated import Federated, approve, taken_in
 from tests.deploy.test_policy import propose, question, said
 
+
+def until(text: str, line: str) -> str:
+    """What is left of a file that was cut off before a line."""
+    return text[: text.index(f"\n{line}") + 1]
+
+
 BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
     "a key of the policy": (
         lambda text: text.replace("smallest_training_set:", "smalest_training_set:"),
@@ -23,6 +30,21 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
         "did you mean 'policy'?",
     ),
     "no YAML": (lambda text: text + "policy: [\n", "which is not YAML"),
+    "cut off before its policy": (lambda text: until(text, "policy:"), "no section policy"),
+    "cut off in its policy": (
+        lambda text: until(text, "  smallest_training_set:"),
+        "no section policy",
+    ),
+    "cut off after its policy": (lambda text: until(text, "rehearsal:"), "no retention at its end"),
+    "every line of the policy a comment": (
+        lambda text: re.sub(r"(?m)^  (?=smallest)", "  # ", text),
+        "no section policy",
+    ),
+    "another format": (lambda text: text.replace("format: 1", "format: 2"), "of format 2"),
+    "a number in another base": (
+        lambda text: text.replace("smallest_training_set: 20", "smallest_training_set: 020"),
+        "the number 020 in line ",
+    ),
     "a value": (
         lambda text: text.replace("smallest_training_set: 20", "smallest_training_set: few"),
         "'few' as smallest_training_set in policy",

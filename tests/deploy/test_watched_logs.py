@@ -53,6 +53,17 @@ def test_a_hospital_says_how_many_have_to_watch(
     assert ruled(private, "mechanism=dp_training", *words)[1] is ruling
 
 
+@pytest.mark.parametrize(
+    ("seconds", "ruling"), [(604_800, Ruling.PENDING), (604_801, Ruling.DECLINED)]
+)
+def test_who_watches_is_silent_for_a_week_at_most(
+    private: Federated, seconds: int, ruling: Ruling
+) -> None:
+    words = ["mechanism=dp_training", f"audit.most_age={seconds}"]
+    assert ruled(private, *words)[1] is ruling
+    assert ruled(private, *words, rehearsal=True)[1] is Ruling.REHEARSING
+
+
 def test_a_rehearsal_needs_nobody(private: Federated) -> None:
     rehearsed = ruled(private, "mechanism=dp_training", "audit.cosigners=0", rehearsal=True)
     assert rehearsed[1] is Ruling.REHEARSING

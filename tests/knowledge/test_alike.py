@@ -86,3 +86,55 @@ def test_rows_of_few_categories_are_counted_as_they_repeat():
     assert most_alike(rows, 0, 1) == 90
     assert most_alike(np.zeros((7, 1, 2, 2), np.uint8), 0, 255) == 7
     assert most_alike(np.zeros((1, 3), np.uint8), 0, 255) == 1
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 80), st.integers(1, 20), st.sampled_from([2, 9]))
+def test_of_whole_numbers_the_count_is_by_level(seed, rows, features, spread):
+    """A flip of a pixel by one level is no other query: a thousandth of 256 levels is less."""
+    rng = np.random.default_rng(seed)
+    inputs = rng.integers(0, spread, (rows, features)).astype(np.uint8)
+    inputs[0] = 255
+    assert most_alike(inputs, 0, 255) == near_each(inputs, 1).max()
+
+
+def test_a_picture_with_flipped_pixels_is_one_picture():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (28, 28))
+    flipped = picture + (rng.random((500, 28, 28)) < 0.1)
+    others = rng.integers(0, 256, (500, 28, 28))
+    inputs = np.concatenate([flipped, others]).astype(np.uint8)
+    assert most_alike(inputs, 0, 255) == 500
+
+
+def test_a_level_of_few_is_no_rounding():
+    inputs = np.random.default_rng(0).integers(0, 2, (200, 8, 8)).astype(np.uint8)
+    assert most_alike(inputs, 0, 1) == 1
+    assert most_alike(np.repeat(inputs, 3, axis=0), 0, 1) == 3
+
+
+def test_a_wide_column_hides_no_difference_in_a_narrow_one():
+    high = np.array([1.0, 1.0, 10_000.0])
+    inputs = (np.random.default_rng(0).random((2000, 3)) * high).astype(np.float32)
+    assert most_alike(inputs, 0.0, 10_000.0) > 10  # by one range for all
+    assert most_alike(inputs, np.zeros(3), high) == 1
+    many = np.concatenate([inputs, np.repeat(inputs[:1], 30, axis=0)])
+    assert most_alike(many, np.zeros(3), high) == 31
+
+
+def test_what_lies_outside_of_its_column_counts_as_its_end():
+    """No narrow range makes a set of one query out of numbers that no record has."""
+    inputs = np.full((40, 2), 0.5, np.float32)
+    inputs[:, 1] = np.linspace(100, 900, 40)
+    assert most_alike(inputs, np.zeros(2), np.ones(2)) == 40
+
+
+def test_many_groups_have_one_limit_together(monkeypatch):
+    """Each of fifty groups would be below it."""
+    rng = np.random.default_rng(0)
+    groups = np.arange(50).repeat(40) * 10 * THOUSANDTH
+    inputs = groups[:, None] + rng.integers(0, 3, (2000, 30)) * 0.9 * THOUSANDTH + LOW
+    inputs = inputs.astype(np.float32)
+    truth = near_each(inputs, THOUSANDTH).max()
+    assert most_alike(inputs, LOW, HIGH) == truth < 10
+    monkeypatch.setattr(alike, "MOST_COMPARISONS", 20_000)
+    assert most_alike(inputs, LOW, HIGH) == 40

@@ -147,6 +147,7 @@ class Hospitals:
             "validation": 0.2,
             "seed": SEED,
             "policy": {"smallest_training_set": 20, "most_queries": {"run": None, "day": None}},
+            "retention": {},
         }  # fmt: skip
         write_private(hospital.site_yaml, yaml.safe_dump(told, sort_keys=False).encode())
         build = Workshop()
