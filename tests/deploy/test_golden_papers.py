@@ -1,7 +1,7 @@
 """Papers as 0.1.0 spelt them: each is read, and is spelt the same again, to the last byte.
 
-`golden/` was written once, by a federation that is no more, and holds no private key. A field that
-is called otherwise, left out or added is another format of its paper, with a number of its own:
+Those in `tests/vectors/0.1.0` were written once, by a federation that is no more. A field that is
+called otherwise, left out or added is another format of its paper, with a number of its own:
 hospitals that are not updated yet, and logs that name these digests, know this one.
 """
 
@@ -16,7 +16,7 @@ from fedkd.deploy.invitations import Enrolment, Invitation, Succession
 from fedkd.deploy.proposals import RunProposal
 from fedkd.knowledge import BadInput, OtherFormat, digest_of_bytes
 
-GOLDEN = Path(__file__).with_name("golden")
+GOLDEN = Path(__file__).parents[1] / "vectors" / "0.1.0"
 
 
 def paper(name: str) -> bytes:
