@@ -150,6 +150,7 @@ def rehearsed(folder: Path) -> None:
         started = subprocess.run(
             [*in_reach(folder), sys.executable, "-m", "fedkd", *words],
             capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
+            extra_groups=[0],  # as a login has them: they are not handed on
         )  # fmt: skip
         assert started.returncode == 0, started.stdout + started.stderr
         assert "both halves run as one user" not in started.stdout
