@@ -6,6 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["FEDKD_QUIET"] = "1"
 
 import fedkd.federation.flower  # noqa: F401  # before flwr is imported anywhere
+from tests.not_tried import pytest_unconfigure  # noqa: F401  # a hook: what was not tried is said
 
 
 def pytest_collection_modifyitems(items):

@@ -2,15 +2,19 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fedkd.audit import Log
 from fedkd.audit.verify.command import plain
+from fedkd.deploy.hospital import Hospital, hospital_at
+from fedkd.deploy.letters_kept import kept_letters
+from fedkd.deploy.preparing import OUTBOX
 from fedkd.federation.building import Workshop
 from fedkd.federation.durable import write_bytes
-from fedkd.federation.sent import everything_sent, values_sent
+from fedkd.federation.sent import Sent, everything_sent, values_sent
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 from fedkd.report.building import assembled, evidence_of
@@ -22,16 +26,57 @@ DONE, REFUTED = 0, 1
 
 
 def sent(folder: Path, *, values: str | None, as_json: bool) -> int:
-    """Prints everything that ever left a site; with `values` the numbers of one answer, as CSV."""
+    """Prints everything that ever left a site; with `values` the numbers of one answer, as CSV.
+
+    Of a hospital (the folder above) its rehearsal's, too, and what the letterbox alone kept.
+    """
+    if (folder / "invitation.json").exists():
+        return _sent_by_hospital(hospital_at(folder), values, as_json)
     if values is not None:
-        for numbers in values_sent(folder, values, Workshop()):
-            print(",".join(f"{number:.9g}" for number in numbers))
-        return DONE
+        return _show_values(folder, values)
     rows, gone = everything_sent(folder)
     if as_json:
-        told = {"sent": [asdict(row) for row in rows], "missing": dict(gone)}
+        print(json.dumps(_plain_rows(rows, gone), indent=2))
+    else:
+        _show_rows(rows, gone)
+    return REFUTED if gone else DONE
+
+
+def _sent_by_hospital(hospital: Hospital, values: str | None, as_json: bool) -> int:
+    folders = {"site": hospital.site, "rehearsal": hospital.rehearsal}
+    founded = {name: it for name, it in folders.items() if (it / "site.json").exists()}
+    if values is not None:
+        here = [it for it in founded.values() if SiteFolder(it).outgoing_path(values).is_file()]
+        return _show_values((*here, hospital.site)[0], values)
+    found = {name: everything_sent(it) for name, it in founded.items()}
+    known = {row.digest for rows, _ in found.values() for row in rows}
+    kept, odd = kept_letters(hospital, known)
+    if as_json:
+        told: dict[str, Any] = {name: _plain_rows(*each) for name, each in found.items()}
+        told["letterbox"] = {"sent": [asdict(row) for row in kept], "odd": odd}
         print(json.dumps(told, indent=2))
-        return REFUTED if gone else DONE
+    else:
+        for name, each in found.items():
+            print(plain(f"{name}: {founded[name]}"))
+            _show_rows(*each)
+        print(plain(f"the letterbox alone, refusals above all: {hospital.letterbox / OUTBOX}"))
+        _show_rows(kept, [])
+        for name in odd:
+            print(plain(f"ODD: {name} is no letter that leaves; somebody put it there"))
+    return REFUTED if odd or any(gone for _, gone in found.values()) else DONE
+
+
+def _show_values(folder: Path, digest: str) -> int:
+    for numbers in values_sent(folder, digest, Workshop()):
+        print(",".join(f"{number:.9g}" for number in numbers))
+    return DONE
+
+
+def _plain_rows(rows: Sequence[Sent], gone: Sequence[tuple[int, str]]) -> dict[str, Any]:
+    return {"sent": [asdict(row) for row in rows], "missing": dict(gone)}
+
+
+def _show_rows(rows: Sequence[Sent], gone: Sequence[tuple[int, str]]) -> None:
     for row in rows:
         when = row.at or "-" * 20
         where = f"round {row.round}" if row.round else "roll call"
@@ -41,7 +86,6 @@ def sent(folder: Path, *, values: str | None, as_json: bool) -> int:
     print(f"{len(rows)} bodies, {total:,} bytes; covers hold heads of logs and signatures")
     for entry, digest in gone:
         print(f"MISSING: entry {entry} released {digest}, which is not in outbox/")
-    return REFUTED if gone else DONE
 
 
 def paper(folder: Path, *, out: Path | None, as_json: bool) -> int:

@@ -16,11 +16,14 @@ site = typer.Typer(
     help="A hospital's own folder: what left it, its own paper, what it discloses.",
 )
 Folder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's own folder.")]
+FolderOrHospital = Annotated[
+    Path, typer.Argument(metavar="SITE", help="The site's own folder, or the hospital's.")
+]
 
 
 @site.command("sent")
 def site_sent(
-    folder: Folder,
+    folder: FolderOrHospital,
     values: Annotated[
         str | None,
         typer.Option(
@@ -30,7 +33,7 @@ def site_sent(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Show everything that ever left this site."""
+    """Show everything that ever left this site; of a hospital, its rehearsal and letterbox, too."""
     from fedkd.cli.site import sent
 
     return sent(folder, values=values, as_json=as_json)

@@ -31,8 +31,8 @@ LETTERBOX: Final = "letterbox.txt"
 FACES_THE_NETWORK: Final = ("flwr", "cryptography", "numpy", "rfc8785", "typer", "pyyaml", "rich")
 """What a letterbox needs, with all that these need in turn: no torch, nothing that reads data."""
 WHEELS: Final = "wheels"
-SHIPPED: Final = ("packaging/**/*", "docs/**/*.md")
-"""What is brought beside the wheels: units, container files, the guide."""
+SHIPPED: Final = ("packaging/**/*", "docs/**/*.md", "CHANGELOG.md")
+"""What is brought beside the wheels: units, container files, the guide, and what changed."""
 BESIDE: Final = "#: "
 """Begins a line of the list that sha256sum reads: `sed -n 's/^#: //p' ... | sha256sum --check`."""
 _ROOT: Final = Path(__file__).resolve().parents[2]

@@ -31,7 +31,12 @@ flwr 1.41, superlink/routers/fleet/node_auth.py: -5 < age < 305.
 SOON_DAYS = 30
 PATH = "/v1/fleet/pull-messages"
 """What a federation's proxy lets through: the SuperLink refuses an empty request by itself."""
-BEHIND = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+FLOWERS = (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNAUTHORIZED)
+"""What a SuperLink says to an empty request: that it is no protocol buffer, or nobody's.
+
+flwr 1.41, supercore/protobuf/translation.py and superlink/routers/fleet/node_auth.py.
+"""
+BEHIND = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
 """What a proxy says by itself where the one behind it does not answer."""
 
 
@@ -316,6 +321,22 @@ def _behind(target: Target, status: int) -> Verdict:
             f"the proxy at {target.shown} answers, and nobody behind it ({status})",
             "ask the coordinator to look at fedkd server status: its SuperLink is down, or has a "
             "certificate that ended",
+        )
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return problem(
+            "server",
+            f"the proxy at {target.shown} answers that it is busy ({status}): more is asked at a "
+            "time than it takes",
+            "check again in a minute; if that lasts, ask the coordinator who asks so much "
+            "(nginx/logs in its folder)",
+        )
+    if status not in FLOWERS:
+        return problem(
+            "server",
+            f"what answers at {target.shown} is no SuperLink ({status}), though its certificate "
+            "is the federation's",
+            "compare host and port with the coordinator, and ask it to look at its proxy's "
+            "configuration and at fedkd server status",
         )
     return passed("server", f"the SuperLink answers that an empty request is none ({status})")
 

@@ -25,15 +25,19 @@ _TLS: Final = {
     ),
     "certificate_verify_failed": (
         "the certificate there is not trusted: it is by another authority than the federation's. "
-        "Somebody on the way opens the connection, the federation was made anew, or "
-        "ca.crt here is not the invitation's. Nothing was sent; telephone the coordinator"
+        "Nothing was sent. Somebody on the way opens the connection (TLS inspection): ask the "
+        "network's people to exempt {place} from it, for this machine, and do not install their "
+        "authority. If nobody there does, the federation was made anew, or ca.crt here is not the "
+        "invitation's: telephone the coordinator"
     ),
     "wrong_version_number": (
         "what answers at the coordinator's address speaks no TLS: nothing was sent. Compare host "
         "and port with the coordinator"
     ),
 }
-"""What OpenSSL says, in lower case, the special before the general; and what it means here."""
+"""What OpenSSL says, in lower case, the special before the general; and what it means here, with
+the coordinator's host and port as {place}."""
+ANYWHERE: Final = "the coordinator's host and port"
 _LATER: Final = (
     ENDS, REFUSED, "SuperNode ID:", "Connection successful", "Starting Flower SuperNode",
     "Exit Code:",
@@ -41,11 +45,11 @@ _LATER: Final = (
 """What a node's log says once something else than its proxy decides how it stands."""
 
 
-def untrusted(tail: str) -> str | None:
-    """Why TLS failed, by the end of the node's log; None where it did not."""
+def untrusted(tail: str, place: str = ANYWHERE) -> str | None:
+    """Why TLS to `place` failed, by the end of the node's log; None where it did not."""
     said = tail.lower()
     found = next((words for mark, words in _TLS.items() if mark in said), None)
-    return None if found is None else f"{found} ({_CHECK})"
+    return None if found is None else f"{found.format(place=place)} ({_CHECK})"
 
 
 def without_tunnel(tail: str, place: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.knock import KNOCK, SETTINGS
 from fedkd.deploy.lines import TEXT
-from fedkd.deploy.node_words import untrusted, without_tunnel
+from fedkd.deploy.node_words import ANYWHERE, untrusted, without_tunnel
 from fedkd.deploy.others_files import opened_to_append, read_end
 from fedkd.deploy.preparing import AUTHORITY, HOME, LOGS, NODE_KEY, Whose
 from fedkd.deploy.shims import SHARED, SHIMS
@@ -162,7 +162,7 @@ def _letterbox(hospital: Hospital, who: Whose) -> list[Program]:
         logs / "node.log",
         who.user,
         who.group,
-        explain=explain_node,
+        explain=lambda tail: explain_node(tail, told["address"]),
     )  # fmt: skip
     return [box, node]
 
@@ -194,9 +194,12 @@ def letterbox_settings(letterbox: Path) -> dict[str, str]:
     return told
 
 
-def explain_node(tail: str) -> tuple[str, float]:
-    """Why Flower's node ended, from the end of its log, and how long to wait at least."""
-    if (why := untrusted(tail)) is not None:
+def explain_node(tail: str, place: str = ANYWHERE) -> tuple[str, float]:
+    """Why Flower's node ended, from the end of its log, and how long to wait at least.
+
+    `place` is the host and port that it asks.
+    """
+    if (why := untrusted(tail, place)) is not None:
         return why, NODE_RETRY_SECONDS
     if words := LAST_WORDS.findall(tail):
         kind, said = words[-1]

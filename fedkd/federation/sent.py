@@ -64,23 +64,36 @@ def everything_sent(folder: Path) -> tuple[list[Sent], list[tuple[int, str]]]:
         digest = digest_of_bytes(body)
         if digest != f"sha256:{path.stem}":
             raise BadInput(f"{path.name} with other bytes than it names", "what left, as it left")
-        message = _message(path, body)
         entry = said.pop(digest, None)
-        found.append(
-            Sent(
-                digest,
-                type(message).__name__,
-                message.run,
-                getattr(message, "round", 0),
-                None if entry is None else entry.at,
-                None if entry is None else entry.index,
-                len(body),
-                len(list(site.outbox.glob(f"{path.stem}.*.envelope"))),
-                _holds(message, classes),
-            )
-        )
+        when = (None, None) if entry is None else (entry.at, entry.index)
+        covers = len(list(site.outbox.glob(f"{path.stem}.*.envelope")))
+        found.append(listed(body, classes, *when, envelopes=covers, name=path.name))
     missing = [(entry.index, digest) for digest, entry in said.items()]
     return sorted(found, key=lambda one: (one.run, one.round, one.kind, one.digest)), missing
+
+
+def listed(
+    body: bytes,
+    classes: int,
+    at: str | None = None,
+    entry: int | None = None,
+    *,
+    envelopes: int = 0,
+    name: str = "a body",
+) -> Sent:
+    """What is to be said of a body that left a site with so many classes; `BadInput` for none."""
+    message = _message(name, body)
+    return Sent(
+        digest_of_bytes(body),
+        type(message).__name__,
+        message.run,
+        getattr(message, "round", 0),
+        at,
+        entry,
+        len(body),
+        envelopes,
+        _holds(message, classes),
+    )
 
 
 def values_sent(folder: Path, digest: str, build: Build) -> list[list[float]]:
@@ -89,7 +102,7 @@ def values_sent(folder: Path, digest: str, build: Build) -> list[list[float]]:
     path = site.outgoing_path(digest)
     if not path.is_file():
         raise BadInput(f"no {digest} in {site.outbox}", "a body that fedkd site sent lists")
-    message = _message(path, path.read_bytes())
+    message = _message(path.name, path.read_bytes())
     if not isinstance(message, Answer):
         raise BadInput(f"a {type(message).__name__}, which holds no numbers", "an answer")
     settings = site.settings()
@@ -101,11 +114,11 @@ def values_sent(folder: Path, digest: str, build: Build) -> list[list[float]]:
     return rows
 
 
-def _message(path: Path, body: bytes) -> Message:
+def _message(name: str, body: bytes) -> Message:
     try:
         return decode(body, MOST_BYTES)
     except (Malformed, OtherVersion) as error:
-        raise BadInput(f"{path.name}, which cannot be read ({error})", "a message") from None
+        raise BadInput(f"{name}, which cannot be read ({error})", "a message") from None
 
 
 def _items(message: Answer, classes: int) -> int:

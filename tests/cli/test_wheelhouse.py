@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from fedkd.audit.officer import new_key, sign_paper
-from fedkd.cli.wheelhouse import KIND, LETTERBOX, LIST, listed, main
+from fedkd.cli.wheelhouse import KIND, LETTERBOX, LIST, _ship, listed, main
 from fedkd.knowledge import BadInput
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "deploy.md"
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = ROOT / "docs" / "deploy.md"
 
 
 @pytest.fixture
@@ -86,6 +87,13 @@ def test_what_a_person_types_first_notices_every_change_beside_the_wheels(house)
         assert typed_at_the_hospital(folder) == 1
         (folder / name).write_bytes(kept)
     assert typed_at_the_hospital(folder) == 0
+
+
+def test_whatever_the_guide_and_its_alarms_point_at_is_brought_along(tmp_path):
+    _ship(ROOT, tmp_path)
+    for page in (tmp_path / "docs" / "deploy.md", tmp_path / "docs" / "alarms.md"):
+        for target in re.findall(r"\]\(([^)\s:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
 
 
 def test_another_wheel_one_more_or_one_less_is_refused(house, capsys):

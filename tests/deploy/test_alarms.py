@@ -32,7 +32,7 @@ def test_each_word_of_a_refusal_has_a_row(reason: Reason) -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        *(str(untrusted(code)) for code in CODES),
+        *(str(untrusted(code, "there:8443")) for code in CODES),
         *(explain_node(f"{ENDS}{why}\n")[0] for why in (
             "flower-superexec, which starts its tasks, ended",
             "a thread of Flower's ended by OSError", "it stopped asking", "Flower raised OSError",

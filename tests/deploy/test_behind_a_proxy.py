@@ -8,7 +8,7 @@ import pytest
 from tests.deploy.federated import Federated, table
 from tests.deploy.federations import free_port, needs_nginx
 from tests.deploy.live import Live
-from tests.deploy.network_servers import connect_proxy
+from tests.deploy.network_servers import connect_proxy, intercepting_proxy
 from tests.deploy.services import until
 from tests.stories.hospitals import Hospitals, fedkd, told
 
@@ -37,6 +37,10 @@ class OneBehind(Live):
         """What `fedkd site status` says of the proxy."""
         said: str = told("site", "status", self.sites[SITE])["proxy"]
         return said
+
+    def of_the_node(self) -> str:
+        """Why the node ended last, as `fedkd site status` says it."""
+        return str(self.process(SITE).get("said") or "")
 
 
 @pytest.fixture
@@ -76,3 +80,23 @@ def test_a_site_behind_a_proxy_waits_for_it_says_what_it_says_and_runs(
         assert live.process(SITE)["restarts"] == 0
     asked = {head.split("\r\n")[0] for head in seen}
     assert asked == {f"CONNECT {NAME}:{live.ports[0]} HTTP/1.1"}
+
+
+def test_a_site_behind_a_proxy_that_opens_what_it_carries_sends_nothing_and_says_whom_to_ask(
+    live: OneBehind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    with intercepting_proxy(read=read) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        live.start(SITE)
+        until(live.of_the_node)
+        until(lambda: live.process(SITE)["restarts"] >= 1)  # tried again, and refused again
+        until(lambda: live.process(SITE)["pid"] is None)
+        shown = fedkd("site", "status", live.sites[SITE])
+    place = f"{NAME}:{live.ports[0]}"
+    assert "the certificate there is not trusted" in shown
+    assert "(TLS inspection)" in shown
+    assert f"ask the network's people to exempt {place} from it" in shown
+    assert "trying to connect" in shown or "not connected" in shown
+    assert not live.is_connected(SITE)
+    assert "".join(read) == ""

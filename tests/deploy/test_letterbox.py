@@ -1,11 +1,13 @@
 """What a letterbox lets in and out, which programs Flower finds there, and what it never loads."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,23 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedkd.audit import Log
 from fedkd.deploy.bundles import allow
+from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.knock import APPROVED, REFUSED, SETTINGS, TASK
 from fedkd.deploy.letterbox import Letterbox
+from fedkd.deploy.preparing import Whose, prepare_letterbox
+from fedkd.deploy.service import remember
 from fedkd.deploy.shims import SHIMS, write_shims
-from fedkd.deploy.socket import Told, listening
+from fedkd.deploy.socket import (
+    MOST_LETTER_BYTES,
+    Frame,
+    Kind,
+    Told,
+    listening,
+    receive,
+    request,
+)
 from fedkd.deploy.turns import Service
 from fedkd.federation.flower.letters import content_of, letter_of
 from fedkd.federation.flower.pinned import _App
@@ -34,6 +48,7 @@ from fedkd.wire import (
     decode,
     encode,
 )
+from tests.deploy.federated import Federated
 
 HIDDEN = "patient 4711 of /srv/records/aids.csv"
 HEAVY = ("torch", "pandas", "sklearn", "scipy", "hydra", "fedkd.data", "fedkd.distill",
@@ -77,18 +92,23 @@ def letterbox_at(folder: Path, service: Path) -> Path:
     return folder
 
 
+@contextmanager
+def serving(running: Service, path: Path) -> Iterator[None]:
+    worker = threading.Thread(target=running.work)
+    with listening(path, 0o600) as listener:
+        running.listen(listener)
+        worker.start()
+        yield
+        running.stop()
+        worker.join(10)
+
+
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
     site, told = Site(), list[Told]()
-    running = Service(site, told.append)
-    worker = threading.Thread(target=running.work)
     folder = letterbox_at(tmp_path / "letterbox", tmp_path / "site.sock")
-    with listening(tmp_path / "site.sock", 0o600) as listener:
-        running.listen(listener)
-        worker.start()
+    with serving(Service(site, told.append), tmp_path / "site.sock"):
         yield Box(folder, site, told)
-        running.stop()
-        worker.join(10)
 
 
 def until(reached: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -155,6 +175,29 @@ def test_what_no_site_sends_never_leaves(box: Box, reply: bytes | Exception) -> 
     assert all(HIDDEN.encode() not in body for body in box.kept())
 
 
+def test_a_reply_of_a_byte_more_than_may_leave_is_never_read(tmp_path: Path) -> None:
+    """The service's half may be in other hands, too: what it announces is not allocated."""
+    heard: list[Frame | None] = []
+
+    def say(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            heard.append(receive(connection))
+            head = Frame(Kind.ANSWERED).to_bytes()[:-8]
+            connection.sendall(head + (MOST_LETTER_BYTES + 1).to_bytes(8, "big"))
+            connection.recv(1)  # until the letterbox hangs up
+
+    box = Letterbox.at(letterbox_at(tmp_path / "box", tmp_path / "site.sock"))
+    with listening(tmp_path / "site.sock", 0o600) as listener:
+        answering = threading.Thread(target=say, args=(listener,), daemon=True)
+        answering.start()
+        said = decode(box.post(ASKED, True), 1 << 20)
+        answering.join(10)
+    assert heard == [Frame(Kind.ANSWER, ASKED)]
+    assert said == Refusal("north", "run-1", 0, Reason.FAILED)
+    assert "the site service is away" in (box.folder / "refusals.log").read_text()
+
+
 def test_a_full_outbox_lets_nothing_out(box: Box) -> None:
     outbox = box.box.folder / "outbox"
     outbox.rmdir()
@@ -177,6 +220,7 @@ def test_bundles_are_allowed_by_their_digest_alone(tmp_path: Path) -> None:
     assert not box.allows("ab")
 
 
+MOST = 100
 PICKLE = ArrayRecord({"body": Array("float32", (1,), "pickle", b"")})
 CONTEXT = Context(1, 7, {}, RecordDict(), {})
 
@@ -188,12 +232,25 @@ CONTEXT = Context(1, 7, {}, RecordDict(), {})
         (RecordDict({"fedkd": ConfigRecord({"body": b"x"})}), "query.answer"),
         (RecordDict({"fedkd": PICKLE}), "query.answer"),
         (RecordDict({}), "query.answer"),
+        (content_of(bytes(MOST + 1)), "query.answer"),
+        (content_of(bytes(MOST), cover=b"x"), "query.answer"),
     ],
-    ids=["another type", "no arrays", "a pickle", "nothing"],
+    ids=["another type", "no arrays", "a pickle", "nothing", "too large", "too large, covered"],
 )
 def test_another_kind_of_flower_message_is_answered_as_no_letter(
     content: RecordDict, kind: str
 ) -> None:
+    seen, reply = taken(content, kind)
+    assert seen == [(None, False)]
+    assert letter_of(reply, MOST) == b"refused"
+
+
+def test_a_letter_as_large_as_may_be_is_one() -> None:
+    assert taken(content_of(bytes(MOST)), "query.answer")[0] == [(bytes(MOST), False)]
+
+
+def taken(content: RecordDict, kind: str) -> tuple[list[tuple[bytes | None, bool]], Message]:
+    """What of a Flower message comes to be posted, and the Flower message that goes back."""
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 7
     message = Message(content, 7, kind)
     message.metadata.__dict__["_message_id"] = "1"
@@ -203,9 +260,7 @@ def test_another_kind_of_flower_message_is_answered_as_no_letter(
         seen.append((letter, allowed))
         return b"refused"
 
-    reply = _App(post, 100)(message, CONTEXT)
-    assert seen == [(None, False)]
-    assert letter_of(reply, 100) == b"refused"
+    return seen, _App(post, MOST)(message, CONTEXT)
 
 
 @pytest.fixture
@@ -222,10 +277,35 @@ def test_every_other_task_of_flowers_is_refused_and_noted(shims: Path, name: str
     assert (shims.parent / "refusals.log").read_text().endswith(f" task {name}\n")
 
 
-def test_a_refused_task_is_told_to_the_site(box: Box) -> None:
-    folder = write_shims(box.box.folder)
-    subprocess.run([folder / REFUSED[0]], capture_output=True, check=False)
-    until(lambda: box.told == [Told.AGENTAPP])
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_task_becomes_an_entry_in_the_sites_log(federated: Federated, name: str) -> None:
+    hospital = federated.hospitals["north"]
+    prepare_letterbox(hospital, Whose())
+    with serving(Service(Site(), lambda told: remember(hospital, told)), hospital.socket):
+        for _ in range(2):  # one entry a day says it
+            words = [hospital.letterbox / SHIMS / name, "--token", HIDDEN]
+            done = subprocess.run(words, capture_output=True, check=False)
+            assert done.returncode == 1
+            until(lambda: refused_at(hospital) == [f"letterbox: task {name}"])
+    assert refused_at(hospital) == [f"letterbox: task {name}"]
+    assert HIDDEN.encode() not in (hospital.site / "log.sqlite").read_bytes()
+
+
+@pytest.mark.parametrize("told", Told)
+def test_whatever_a_letterbox_refuses_by_itself_becomes_an_entry(
+    federated: Federated, told: Told
+) -> None:
+    hospital = federated.hospitals["north"]
+    with serving(Service(Site(), lambda told: remember(hospital, told)), hospital.socket):
+        reply = request(hospital.socket, Frame(Kind.TELL, told.encode()), 5)
+        assert reply.kind is Kind.HEARD
+        until(lambda: refused_at(hospital) == [f"letterbox: {told}"])
+
+
+def refused_at(hospital: Hospital) -> list[str]:
+    """The rules by which the site's log says that something was refused, oldest first."""
+    with Log(hospital.site / "log.sqlite", hospital.name) as log:
+        return [entry.body["rule"] for entry in log.entries("release.refused")]
 
 
 def test_the_stubs_cover_every_task_that_flower_knows() -> None:

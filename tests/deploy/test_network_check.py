@@ -177,13 +177,38 @@ def test_the_window_is_flowers_own(ahead, good):
     assert in_order([clock_verdict(ahead)]) == good
 
 
-@pytest.mark.parametrize("status", [502, 503, 504])
+@pytest.mark.parametrize("status", [401, 415])
+def test_a_superlink_is_known_by_its_own_refusals(authority, status):
+    with federation(authority, status=status) as port:
+        found = tried(authority, port)
+    assert in_order(found.values())
+
+
+@pytest.mark.parametrize("status", [502, 504])
 def test_a_proxy_with_nobody_behind_it_is_the_coordinators(authority, status):
     with federation(authority, status=status) as port:
         found = tried(authority, port)
     assert found["clock"].outcome == "passed"
     assert found["server"].outcome == "problem"
+    assert "nobody behind it" in found["server"].found
     assert "fedkd server status" in found["server"].fix
+
+
+def test_a_proxy_that_is_busy_is_not_one_with_nobody_behind_it(authority):
+    with federation(authority, status=503) as port:
+        found = tried(authority, port)
+    assert found["server"].outcome == "problem"
+    assert "it is busy (503)" in found["server"].found
+    assert "again in a minute" in found["server"].fix
+
+
+@pytest.mark.parametrize("status", [200, 403, 404, 413, 500])
+def test_what_answers_otherwise_is_no_superlink(authority, status):
+    with federation(authority, status=status) as port:
+        found = tried(authority, port)
+    assert found["server"].outcome == "problem"
+    assert f"no SuperLink ({status})" in found["server"].found
+    assert "compare host and port" in found["server"].fix
 
 
 def test_an_answer_without_a_date_is_no_federations(authority):

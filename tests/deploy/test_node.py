@@ -92,8 +92,9 @@ def test_a_certificate_that_is_not_trusted_is_the_last_word_until_a_call_goes_we
     trouble = Trouble()
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE"):
         trouble.watched(failing(httpx.ConnectError(UNTRUSTED)))
-    said, wait = explain_node(f"before\n{trouble.last_words()}\n")
+    said, wait = explain_node(f"before\n{trouble.last_words()}\n", "there:8443")
     assert "not trusted" in said
+    assert "ask the network's people to exempt there:8443 from it" in said
     assert wait == NODE_RETRY_SECONDS
     trouble.watched(answered(200))
     assert trouble.last_words() == ""

@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 
 from fedkd.audit.passphrase import CREDENTIAL
-from fedkd.cli.app import app
+from tests.command_line import parsed
 from tests.deploy.federations import coordinator, enrolled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +23,6 @@ UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
 CONTAINERS = sorted((PACKAGING / "containers").glob("Containerfile.*"))
 EXPOSURE = {"fedkd-site": 1.0, "fedkd-letterbox": 2.0, "fedkd-server": 2.0}
 """At most, by systemd-analyze security: 0 is shut, 10 is open; `OK` ends at 5."""
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group's
 
 
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
@@ -52,13 +50,9 @@ def settings(unit):
 
 def expect_parses(words):
     """A command of ours with its arguments and options, as the command line reads it."""
-    program, name, *rest = words
+    program, *rest = words
     assert Path(program).name == "fedkd"
-    command = COMMANDS[name]
-    while hasattr(command, "commands"):
-        name, *rest = rest
-        command = command.commands[name]
-    command.make_context(name, rest, resilient_parsing=False)
+    parsed(rest)
 
 
 def instructions(file):

@@ -9,20 +9,21 @@ import runpy
 import shlex
 from pathlib import Path
 
+import click
 import pytest
-import typer
 
 from fedkd.audit.events import EVENTS
 from fedkd.cli import main
-from fedkd.cli.app import app
 from fedkd.cli.configuration import compose, options, sweep
 from fedkd.cli.keys import GROUPS, Configuration
 from fedkd.cli.validation import flattened, known_keys
+from tests.command_line import COMMANDS, named, parsed
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group's
 CLAIMS = re.compile(r"\b(anonymous|anonymi[sz]ed|compliant|certified)\b", re.IGNORECASE)
+MUTUAL = re.compile(r"[^.|]*\b(mutual(ly)?[ -](authenticated )?TLS|mTLS)\b[^.|]*", re.IGNORECASE)
+DENIED = re.compile(r"\b(no|not|nothing|never|nobody)\b", re.IGNORECASE)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHOWN_FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -35,6 +36,7 @@ FOREIGN = {
     "--trusted-entities", "--out", "--all", "--now", "--help",
 }  # fmt: skip
 """Options of pip, Flower, systemctl and of scripts in docs/ that pages name; all have --help."""
+STANDS_FOR = re.compile(r"'[A-Z]+'")
 PLACEHOLDER = re.compile(r"\.\.\.|\||<|DIR|FILE|PATH")
 
 
@@ -42,17 +44,25 @@ def prose(page):
     return FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
-def shown_commands(page):
-    """Every `fedkd ...` of a page: in its shell blocks, and between single backquotes."""
+def typed_commands(page):
+    """Every `fedkd ...` of a page's shell blocks: a whole command."""
     text = page.read_text(encoding="utf-8")
     for language, block in FENCE.findall(text):
         if language == "sh":
             for line in block.splitlines():
                 if line.startswith(("fedkd ", ".venv/bin/fedkd ")):
-                    yield line.split(" #")[0]
+                    yield re.split(r" [#>]", line)[0]
+
+
+def mentioned_commands(page):
+    """Every `fedkd ...` between single backquotes of a page's text or tables.
+
+    A command may be named there without what it needs; `a|b` stands for `a` and for `b`.
+    """
     for code in INLINE.findall(prose(page)):
-        if code.startswith("fedkd ") and not PLACEHOLDER.search(code):
-            yield code
+        before, *last = code.rsplit(" ", 1)
+        if code.startswith("fedkd ") and "..." not in code:
+            yield from (f"{before} {each}" for each in "".join(last).split("|"))
 
 
 def shown_overrides(page):
@@ -85,7 +95,7 @@ def shown_files(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("command", each(shown_commands))
+@pytest.mark.parametrize("command", each(typed_commands))
 def test_a_shown_command_parses_and_its_keys_and_values_are_right(
     command, shown_files, monkeypatch
 ):
@@ -93,12 +103,46 @@ def test_a_shown_command_parses_and_its_keys_and_values_are_right(
     words = shlex.split(command)[1:]
     if words[0].startswith("-") or "--help" in words:
         assert main(words) == 0
+    else:
+        expect_right(words)
+
+
+@pytest.mark.parametrize("command", each(mentioned_commands))
+def test_a_command_that_is_mentioned_is_one(command, shown_files, monkeypatch):
+    """Whole, or without what it needs: then all that is said of it is right."""
+    monkeypatch.chdir(shown_files)
+    words = shlex.split(command.split(" >")[0])[1:]
+    if words[0].startswith("-") or "--help" in words:
+        assert main(words) == 0
         return
-    assert words[0] in COMMANDS, f"no command {words[0]}"
-    if len(words) == 1:  # named, not shown
-        return
-    context = COMMANDS[words[0]].make_context(words[0], words[1:], resilient_parsing=False)
-    if words[0] != "simulate" or context.params["resume"] is not None:
+    rest = named(words)[2]
+    try:
+        if rest:
+            expect_right(words, composed=not PLACEHOLDER.search(command))
+    except click.MissingParameter:
+        pass
+    except click.BadOptionUsage as error:
+        if error.option_name != words[-1]:  # else it is named, and not what it takes
+            raise
+    except click.BadParameter as error:
+        if not STANDS_FOR.search(error.message):
+            raise
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["fedkd site paus hospital", "fedkd site", "fedkd site pause --now hospital", "fedkd sit",
+     "fedkd site pause hospital more", "fedkd server rotate --keys", "fedkd keys sign --by"],
+)  # fmt: skip
+def test_a_command_that_is_none_is_found(command):
+    with pytest.raises((AssertionError, click.UsageError)):
+        expect_right(shlex.split(command)[1:])
+
+
+def expect_right(words, *, composed=True):
+    """A whole command, and of a simulation the keys and values, too."""
+    context = parsed(words)
+    if words[0] != "simulate" or context.params["resume"] is not None or not composed:
         return
     given, config_dir = context.params["overrides"] or [], context.params["config_dir"]
     own = None if config_dir is None else Path(config_dir)
@@ -219,6 +263,18 @@ def test_nothing_is_claimed_that_nobody_can_claim():
         if path.suffix in (".md", ".py", ".yaml", ".json", ".cff"):
             found = CLAIMS.search(path.read_text(encoding="utf-8"))
             assert found is None, f"{path.relative_to(ROOT)} says {found and found.group()}"
+            for said in MUTUAL.finditer(path.read_text(encoding="utf-8")):
+                assert DENIED.search(said.group()), f"{path.relative_to(ROOT)} says {said.group()}"
+
+
+@pytest.mark.parametrize(
+    ("text", "claimed"),
+    [("Both sides prove who they are: mutual TLS.", True), ("By mTLS, which is on.", True),
+     ("Nobody else. Mutual TLS guards it.", True), ("So nothing here is mutual TLS.", False)],
+)  # fmt: skip
+def test_a_claim_of_mutual_tls_is_told_from_its_denial(text, claimed):
+    (said,) = MUTUAL.finditer(text)
+    assert (DENIED.search(said.group()) is None) is claimed
 
 
 @pytest.mark.parametrize("part", ["aggregate/confident", "loss/brier", "model/boosted"])

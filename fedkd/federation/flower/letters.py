@@ -34,7 +34,10 @@ def letter_of(message: Message, most_bytes: int) -> bytes:
     parts = [record[name] for name in (COVER, BODY) if name in record]
     if sum(len(part.data) for part in parts) > most_bytes + 2 * NUMPY_HEADER:
         raise NoLetter(f"found more than the {most_bytes} bytes that are accepted")
-    return b"".join(_bytes_of(part, most_bytes) for part in parts)
+    letter = b"".join(_bytes_of(part, most_bytes) for part in parts)
+    if len(letter) > most_bytes:
+        raise NoLetter(f"found {len(letter)} bytes, at most {most_bytes} are accepted")
+    return letter
 
 
 def _bytes_of(array: Array, most_bytes: int) -> bytes:

@@ -1,0 +1,5 @@
+fedkd signed paper v1
+evaluation
+sha256:e620847b1626d32d4af7de05e5f65ae6145dc64daab5d7d277152eb07b37dc04
+
+— fedkd.invalid/person/Hearts BZPB2NYW1MzYCmWHeORxCnDJB1Aif5RKhBIzlI36UOgZtt8OtLhahjV4SvGcz97v6nVpD4q0OZ2xwTxdsBpmdZ5uiAo=

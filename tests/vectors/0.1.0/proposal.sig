@@ -1,0 +1,5 @@
+fedkd signed paper v1
+proposal
+sha256:a9a5e99f40b89b0649ea3ea054847b75d91fb7a96c91fc497d899d9b27e513a9
+
+— fedkd.invalid/person/Hearts BZPB2ASeTTfarR1+8i4F4N7ZQxZ6wKT8Rk8oC91fI0vE+go/DhUV9BVlpgCzacmTSPYtR2KObcniW2kHCUaPAYjxswY=
