@@ -123,7 +123,7 @@ def failing(live: Operated) -> tuple[Path, dict[str, set[Address]]]:
         for name, addresses in listened.items():
             for one in processes_of(live.folder / name):
                 addresses.update(listened_on(one)[0])
-        time.sleep(0.1)
+        time.sleep(0.5)  # each look reads all of /proc
     live.ended(process, out)
     path.write_bytes(before)
     return out, listened

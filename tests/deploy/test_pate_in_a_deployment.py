@@ -37,10 +37,11 @@ def federated(request: pytest.FixtureRequest, tmp_path: Path) -> Federated:
     return Federated.made(tmp_path / "all", rows, mechanism=PATE, patient=patient, **paper)
 
 
-def expect_paid_once(log: Log, site: str) -> None:
-    """One batch for both rounds, whose queries are the same; the plan by itself costs `EPSILON`.
+def expect_paid_once(log: Log, site: str, after: float) -> None:
+    """One batch for both rounds, whose queries are the same, and no more than a person was shown.
 
-    The budget counts at one order, which suits all of it: it may say more of a plan that is less.
+    By itself it costs `EPSILON`; the budget counts at the order that suits all of it, and so says
+    more of a plan that is less.
     """
     bodies = [entry.body for entry in log.entries("budget.charged")]
     (batch,) = (it for it in bodies if it["cost"]["event"] != "NoOp")
@@ -48,7 +49,8 @@ def expect_paid_once(log: Log, site: str) -> None:
     assert (batch["queries"], ledger.delta is None) == (30, False)
     alone = epsilon_of_cost(ledger.filter, None, batch["cost"], ledger.delta or 0.0)
     assert EPSILON - 0.01 < alone <= EPSILON
-    assert 0 < ledger.spent() <= BUDGET
+    assert EPSILON < ledger.spent() <= BUDGET
+    assert ledger.spent() == pytest.approx(after, abs=1e-9)
 
 
 def test_answers_of_shards_are_paid_once_in_a_run_that_was_cut_off(
@@ -57,10 +59,13 @@ def test_answers_of_shards_are_paid_once_in_a_run_that_was_cut_off(
     federated.conducted(federated.proposed("mechanism=pate", rehearsal=True))
     run = federated.proposed("mechanism=pate", f"mechanism.epsilon={EPSILON}")
     taken_in(federated, run)
-    for hospital in federated.hospitals.values():
+    after = {}
+    for site, hospital in federated.hospitals.items():
         seen = shown(hospital, run.proposal(), federated.build)
         assert seen.objection is None
         assert (seen.price.mechanism, seen.price.plan) == ("pate", EPSILON)
+        assert seen.price.after is not None
+        after[site] = seen.price.after
     approve(federated, run)
     with pytest.raises(KeyboardInterrupt):
         federated.conducted(run, Dying(federated, REPLIES))
@@ -69,7 +74,7 @@ def test_answers_of_shards_are_paid_once_in_a_run_that_was_cut_off(
     folder = federated.conducted(again)
     for site, hospital in federated.hospitals.items():
         with Log(hospital.site / "log.sqlite", site) as log:
-            expect_paid_once(log, site)
+            expect_paid_once(log, site, after[site])
             rounds = [entry.body["round"] for entry in log.entries("release.outputs")]
             noise = {it.body["dp"]["noise"] for it in log.entries("train.local") if it.body["dp"]}
         assert rounds == [1, 2]
