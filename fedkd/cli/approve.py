@@ -192,7 +192,11 @@ def _price(one: Shown) -> Iterator[str]:
         yield "cost        cannot be told: see the problem below"
     else:
         yield f"cost        at most epsilon {price.plan:.4g} with {price.mechanism}"
-        yield f"            spent {price.spent:.4g}, left {price.left:.4g}, delta {price.delta:.2g}"
+        after = "" if price.after is None else f"afterwards at most {price.after:.4g}, "
+        yield (
+            f"            spent {price.spent:.4g}, {after}left now {price.left:.4g}, "
+            f"delta {price.delta:.2g}"
+        )
         if price.plan == price.left:
             yield "            ALL THAT IS LEFT: no later run or figure could be paid for"
 

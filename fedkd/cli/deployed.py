@@ -19,6 +19,7 @@ from fedkd.deploy.remedies import with_remedy
 from fedkd.deploy.roster import ADMITTED, Member, read_roster
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.federation.asking import NOT_ADMITTED
+from fedkd.federation.checkpoint import ServerFolder as Checkpoints
 from fedkd.federation.dealing import Cut, cut_own
 from fedkd.federation.durable import write_bytes, write_json
 from fedkd.federation.observer import Outsider
@@ -130,6 +131,18 @@ class DeployedRun(Run):
     def members(self) -> Mapping[int, str]:
         """The nodes of the sites that were proposed to and are still admitted, by id."""
         return nodes_of(self.coordinator, self.proposal().parties, self.rehearses)
+
+    def expect_allowed(self) -> None:
+        """`BadInput` where server.yaml allows no such run, or no longer; asked before proposing.
+
+        Of a run that goes on, the hospitals that are admitted still count, and after its closing
+        question nothing is proposed.
+        """
+        if Checkpoints(self.server).load().closed:
+            return
+        proposal = self.proposal()
+        there = list(_still_admitted(self.coordinator, proposal.parties, self.rehearses))
+        ServerFolder(self.coordinator).settings().policy.expect(proposal, len(there))
 
     def form(self) -> FederationFile:
         """What the federation's records look like, as it was when the run was proposed."""
@@ -313,10 +326,17 @@ def nodes_of(coordinator: Path, parties: Mapping[str, Any], rehearsal: bool) -> 
     """The nodes, by id, of the sites that are admitted now with the keys that a paper names."""
     return {
         member.node_id: member.site
-        for member in admitted(coordinator)
+        for member in _still_admitted(coordinator, parties, rehearsal)
         if member.node_id is not None
-        and parties.get(member.site) == peer_of(member, rehearsal).to_json()
     }
+
+
+def _still_admitted(
+    coordinator: Path, parties: Mapping[str, Any], rehearsal: bool
+) -> Iterator[Member]:
+    for member in admitted(coordinator):
+        if parties.get(member.site) == peer_of(member, rehearsal).to_json():
+            yield member
 
 
 def _head_in(path: Path, peer: Peer) -> Note | None:

@@ -118,10 +118,14 @@ def kept(run: DeployedRun, question: Evaluation) -> dict[str, Any]:
 def propose_evaluation(
     run: DeployedRun, question: Evaluation, grouping: Grouping, sites: str | None
 ) -> ProposedEvaluation:
-    """The signed paper in the run's folder: that of before where nothing in it changed."""
+    """The signed paper in the run's folder: that of before where nothing in it changed.
+
+    `BadInput`, before anything is written, where server.yaml's policy does not allow it.
+    """
     server = ServerFolder.opened(run.coordinator)
     members = _asked(run, {member.site: member for member in admitted(run.coordinator)}, sites)
     proposal = proposal_of(run, question, grouping, members)
+    server.settings().policy.expect_watched(proposal)
     made = ProposedEvaluation(run, question.key.removeprefix("sha256:")[:16])
     with suppress(BadInput):  # none yet, or one that a key signed which was followed by another
         before = made.proposal()

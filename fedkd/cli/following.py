@@ -103,13 +103,15 @@ def _resumed(
             "a run of a deployed federation",
             f"fedkd simulate --resume {folder}",
         )
-    proposal = made.proposal()
-    if not (folder / "summary.json").exists() and proposal.bundle != bundle_digest():
+    proposal, ended = made.proposal(), (folder / "summary.json").exists()
+    if not ended and proposal.bundle != bundle_digest():
         raise BadInput(
             f"a run in {folder} that was proposed with {proposal.software}",
             f"one of the fedkd that is installed, {__version__}: hospitals let no other bundle in",
             "install that version again, or propose a new run",
         )
+    if not ended:
+        made.expect_allowed()
     made.wait_s = wait_s
     made.sign_again()
     made.keep(founded=True)

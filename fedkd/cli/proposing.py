@@ -1,6 +1,7 @@
 """Makes a run of a deployed federation: its configuration, and the paper that proposes it."""
 
 import secrets
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,7 +39,10 @@ def propose(
     wait_s: float,
     config_dir: Path | None = None,
 ) -> DeployedRun:
-    """Makes a run of a deployed federation, with its signed proposal; nobody was asked yet."""
+    """Makes a run of a deployed federation, with its signed proposal; nobody was asked yet.
+
+    `BadInput`, and nothing is left behind, for what does not fit or server.yaml's policy forbids.
+    """
     from omegaconf import OmegaConf
 
     server = ServerFolder.opened(coordinator)
@@ -74,11 +78,9 @@ def propose(
     try:
         run.check()
         proposal = proposal_of(run, form, members)
+        server.settings().policy.expect(proposal, len(members))
     except BadInput:
-        for name in ("federation.yaml", "federation.yaml.sig", "schema.yaml"):
-            (folder / name).unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        shutil.rmtree(folder)  # it was new or empty: what is in it was made here
         raise
     write_bytes(folder / "proposal.json", proposal.to_bytes())
     write_bytes(folder / "proposal.sig", proposal.signed(server.key()).encode())

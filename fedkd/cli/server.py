@@ -262,6 +262,7 @@ def _table(found: Standing, folder: Path) -> None:
     for each in found.certificates:
         console.print(f"{each.name} holds for {int(each.days)} days", highlight=False)
     console.print(in_words(found.keys, SERVER), highlight=False, markup=False)
+    console.print(f"policy: {found.policy.in_words()}", highlight=False, markup=False)
     for run in found.runs or ():
         words = (str(run.get(key, "")) for key in ("run-id", "status", "elapsed"))
         console.print("run " + " ".join(words), highlight=False, markup=False)

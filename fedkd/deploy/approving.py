@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fedkd.audit import Roster
+from fedkd.audit import Log, Roster
 from fedkd.deploy.bundles import pinned
 from fedkd.deploy.consent import Shelf, agreed_settings, folder_of, lacks_model, objection_to
 from fedkd.deploy.decisions import Decision, decide, decided
@@ -18,7 +18,7 @@ from fedkd.federation.papers import NotSigned, expect_paper
 from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import Build, SiteSettings
 from fedkd.knowledge import BadInput
-from fedkd.privacy import BudgetExhausted, Ledger, Mechanism
+from fedkd.privacy import BudgetExhausted, Ledger, Mechanism, PublicFacts
 from fedkd.privacy.counts import noise_for
 from fedkd.wire import Ruling
 
@@ -27,8 +27,11 @@ from fedkd.wire import Ruling
 class Price:
     """What a run may cost here: epsilons in nats, None where nothing is bounded.
 
-    `plan` is what this run may spend at most, `spent` and `left` what the population's budget is
-    at now. `problem` says why nothing would be paid at all, such as a missing paper.
+    `plan` is what this run may spend at most, by itself. `spent` and `left` are what the
+    population's budget is at now, `after` what it says is spent once the run was: under `rdp`,
+    whose order suits the whole budget, that may be more than `spent` and `plan` together; None
+    where it was not planned. `problem` says why nothing would be paid at all, such as a missing
+    paper.
     """
 
     mechanism: str
@@ -38,6 +41,7 @@ class Price:
     left: float | None
     delta: float | None
     problem: str | None
+    after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,8 @@ def shown(hospital: Hospital, proposal: AnyProposal, build: Build) -> Shown:
             price = price if problem is None else replace(price, problem=problem)
         else:
             ledger = ledger_of(log, settings.population) if not problem else None
-            price = _trained(settings, proposal, mechanism, ledger, problem)
+            patients = None if decision is not None else _patients(log, settings.population)
+            price = _trained(settings, proposal, mechanism, ledger, problem, patients)
     known = pinned(hospital.invited(), hospital.letterbox)
     new = proposal.bundle not in known
     watched = proposal.federated().rosters().get(settings.name)
@@ -138,16 +143,39 @@ def _trained(
     mechanism: Mechanism,
     ledger: Ledger | None,
     problem: str | None,
+    patients: int | None,
 ) -> Price:
-    """What a run may cost."""
+    """What a run may cost; afterwards, too, where `patients` says for how many it is planned."""
     agreed, _ = agreed_settings(settings, proposal, mechanism)
-    plan = spent = left = delta = None
+    plan = spent = left = delta = after = None
     if ledger is not None and mechanism.private and ledger.epsilon is not None:
         spent, left, delta = ledger.spent(), ledger.left(), ledger.delta
         plan = left if agreed.plan_epsilon is None else min(left, agreed.plan_epsilon)
         if left <= 0:
             problem = "nothing is left of the budget: every answer would be refused"
-    return Price(mechanism.name, mechanism.private, plan, spent, left, delta, problem)
+        elif patients is not None:
+            after, problem = _spent_after(agreed, mechanism, ledger, patients)
+    return Price(mechanism.name, mechanism.private, plan, spent, left, delta, problem, after)
+
+
+def _patients(log: Log, population: str) -> int | None:
+    """How many patients there were when their budget was opened; None where it was not."""
+    opened = (entry.body for entry in log.entries("budget.opened"))
+    return next((int(it["patients"]) for it in opened if it["population"] == population), None)
+
+
+def _spent_after(
+    settings: SiteSettings, mechanism: Mechanism, ledger: Ledger, patients: int
+) -> tuple[float | None, str | None]:
+    """What the budget says is spent once a run's plan was; or why there is no such plan."""
+    if mechanism.plan is None or mechanism.cost_at is None:
+        return None, None
+    facts = PublicFacts(patients, len(settings.space.classes), named=ledger.unit == "patient")
+    try:
+        planned = mechanism.plan(facts, ledger, settings.plan_epsilon)
+        return ledger.charge(mechanism.cost_at(facts, planned.noise_multiplier)).spent(), None
+    except (BadInput, BudgetExhausted) as error:
+        return None, str(error)
 
 
 def _counted(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from fedkd.audit.officer import expect_signed, new_key, read_key, sign_paper, ve
 from fedkd.audit.verify import SigningKey, VerifierKey
 from fedkd.data.typed_by_hand import mapping_of, read_yaml, text, yaml_of
 from fedkd.deploy.authority import make_authority, make_leaf
+from fedkd.deploy.coordinator_policy import CoordinatorPolicy
 from fedkd.deploy.federation_file import FederationFile, federation_yaml
 from fedkd.deploy.invitations import FEDERATION, Succession, address, federation_name
 from fedkd.deploy.locked import readable_path
@@ -25,7 +26,7 @@ PORT: Final = 18_000
 FOLDERS: Final = (
     "keys", "invitations", "enrolments", "nginx", "superlink", "home", "pids", "runs",
 )  # fmt: skip
-_KEYS: Final = ("name", "address", "listen", "superlink_port", "country", "contact")
+_KEYS: Final = ("name", "address", "listen", "superlink_port", "country", "contact", "policy")
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _TEMPLATE: Final = """\
 # The coordinator's side of a federation. After a change: fedkd server stop, fedkd server start.
@@ -48,12 +49,26 @@ superlink_port: {port}
 # Who answers when something is wrong: shown to hospitals with their invitation.
 country: {country}
 contact: {contact}
+
+# What fedkd run and fedkd evaluate propose at all, a rehearsal as well as a run; it is looked at
+# each time, and a change needs no new start. Each hospital has a policy of its own, which this one
+# cannot widen.
+policy:
+  fewest_sites: 1         # admitted hospitals that a run asks
+  # Under which protection. `none` protects nothing: with [dp_training, pate] no run is proposed
+  # whose answers leave as they are.
+  mechanisms: [dp_training, pate, none]
+  fewest_cosigners: 0     # others who watch each hospital's log, in evaluations too
+  most_rounds: 100
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What server.yaml says: `host` and `port` as hospitals reach them, `listen` as nginx does."""
+    """What server.yaml says: `host` and `port` as hospitals reach them, `listen` as nginx does.
+
+    A file of before has no `policy`: then nothing but its defaults binds.
+    """
 
     name: str
     address: str
@@ -61,6 +76,7 @@ class Settings:
     superlink_port: int
     country: str
     contact: str
+    policy: CoordinatorPolicy = field(default_factory=CoordinatorPolicy)
 
     @property
     def host(self) -> str:
@@ -88,6 +104,7 @@ class Settings:
             port,
             text(given.get("country") or "", "country"),
             text(given.get("contact") or "", "contact"),
+            CoordinatorPolicy.from_json(given.get("policy")),
         )
 
 

@@ -10,6 +10,7 @@ from fedkd import __version__
 from fedkd.deploy import superlink
 from fedkd.deploy.authority import REMEDY, Holding, ending, held, holding, read_certificate
 from fedkd.deploy.coordinator import key_fingerprint, roster_of
+from fedkd.deploy.coordinator_policy import CoordinatorPolicy
 from fedkd.deploy.locked import keys_of_server, standing_of_keys
 from fedkd.deploy.machine_check import software_verdict
 from fedkd.deploy.roster import ADMITTED, Member, Roster
@@ -51,6 +52,7 @@ class Standing:
     progress: tuple[RunStanding, ...] = ()
     bundle: str = ""
     keys: Mapping[str, Any] = field(default_factory=dict)
+    policy: CoordinatorPolicy = field(default_factory=CoordinatorPolicy)
 
     @property
     def is_up(self) -> bool:
@@ -84,6 +86,7 @@ class Standing:
             "runs": None if self.runs is None else [dict(run) for run in self.runs],
             "run_folders": list(self.folders),
             "progress": [run.to_json() for run in self.progress],
+            "policy": self.policy.to_json(),
             "keys": dict(self.keys),
             "certificates": [each.to_json() for each in self.certificates],
             "warnings": list(self.warnings),
@@ -152,6 +155,7 @@ def standing(server: ServerFolder) -> Standing:
         progress=progress,
         bundle=bundle_digest(),
         keys=standing_of_keys(server.folder, keys_of_server(server.folder)),
+        policy=settings.policy,
     )
 
 

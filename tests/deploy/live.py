@@ -131,7 +131,7 @@ class Live(Hospitals):
         """What `fedkd site start` turns into; `node` is more of its node's environment."""
         hospital = Hospital(self.sites[site])
         prepare_letterbox(hospital, Whose())
-        words = command(hospital, Whose())
+        words = self.words_of(site)
         if node:
             words = [sys.executable, str(CLOCKED), str(hospital.folder), json.dumps(node)]
         with (hospital.run / "start.log").open("ab") as log:
@@ -141,6 +141,10 @@ class Live(Hospitals):
                     env={**os.environ, **SHORT}, start_new_session=True,
                 )
             )  # fmt: skip
+
+    def words_of(self, site: str) -> list[str]:
+        """The words that start its processes."""
+        return command(Hospital(self.sites[site]), Whose())
 
     def stop(self, site: str) -> None:
         """As `fedkd site stop`."""

@@ -49,7 +49,7 @@ def test_a_person_sees_code_queries_cost_and_all_that_would_leave(
         "that of the fedkd installed here",
         "drawn by dictionary",
         "at most epsilon 0.3 with dp_training",
-        "spent 0, left 1",
+        "spent 0, afterwards at most 0.3, left now 1, ",
         "2 answers [30, 2] of probabilities, as float32",
         "60 rows, 480 bytes",
         "no weights, gradients or features",

@@ -110,13 +110,13 @@ def forms(secret: str) -> Iterator[bytes]:
 FORMS = {place: sorted(set(forms(secret))) for place, secret in SECRETS.items()}
 
 
-def found_in(left: bytes) -> set[str]:
-    """The places whose secrets are in bytes that left."""
+def found_in(left: bytes, places: Iterable[str] = PLACES) -> set[str]:
+    """Those of `places` whose secrets are in bytes that left."""
     spelled = (left, left.lower(), left.replace(b"\0", b""))
     return {
         place
-        for place, each in FORMS.items()
-        if any(form in bytes_ for form in each for bytes_ in spelled)
+        for place in places
+        if any(form in bytes_ for form in FORMS[place] for bytes_ in spelled)
     }
 
 

@@ -72,7 +72,11 @@ def test_without_privacy_the_student_is_the_simulations(simulation: Path, tmp_pa
         cut_off = federation.cut_off_in_round(2, f"seed={SEED}", site="va")
         run = federation.run(resume=cut_off)
         assert students(run) == students(simulation)
-        assert students(federation.run(f"seed={SEED}", UNREPORTED)) == students(simulation)
+        again = federation.run(f"seed={SEED}", UNREPORTED)
+        assert students(again) == students(simulation)
+        for each in (run, again):
+            assert answered(federation, each) == in_each(federation, [1, 2, 3])
+        assert "CONSISTENT" in fedkd("audit", "verify", again)
         reported(federation, run)
 
 
@@ -92,7 +96,10 @@ def test_with_privacy_nothing_is_charged_twice_and_the_student_is_as_good(
         assert costs(federation) == dict.fromkeys(federation.sites, 1)
         assert max(spent(federation).values()) <= EPSILON / 2 + 1e-6
         expect_in(spread, auroc(run, simulation))
-        federation.run(*PRIVATE, UNREPORTED)
+        again = federation.run(*PRIVATE, UNREPORTED)  # which nothing cut off
+        assert answered(federation, run) == answered(federation, again)
+        assert answered(federation, again) == in_each(federation, [1, 2, 3])
+        assert "CONSISTENT" in fedkd("audit", "verify", again)
         assert costs(federation) == dict.fromkeys(federation.sites, 2)
         assert min(spent(federation).values()) > EPSILON / 2
         assert max(spent(federation).values()) <= EPSILON
@@ -148,6 +155,20 @@ def types(folder: Path, site: str) -> list[str]:
     """The types of a log's entries, oldest first."""
     with SiteFolder(folder).log(site) as log:
         return [entry.type for entry in log.entries()]
+
+
+def answered(federation: Hospitals, run: Path) -> dict[str, list[int]]:
+    """The rounds of a run that each site released an answer in, by its own log."""
+    name, found = open_run(str(run)).id, {}
+    for site, folder in federation.sites.items():
+        with SiteFolder(folder / "site").log(site) as log:
+            bodies = [entry.body for entry in log.entries("release.outputs")]
+        found[site] = [body["round"] for body in bodies if body["run"] == name]
+    return found
+
+
+def in_each(federation: Hospitals, rounds: list[int]) -> dict[str, list[int]]:
+    return dict.fromkeys(federation.sites, rounds)
 
 
 def costs(federation: Hospitals) -> dict[str, int]:
