@@ -163,7 +163,7 @@ def test_figures_are_served_and_all_else_listens_on_loopback_alone(
         assert all(map(is_loopback, addresses)), (name, addresses)
         assert ("127.0.0.1", live.figures[name]) in addresses
         where = f"http://127.0.0.1:{live.figures[name]}/metrics"
-        with urllib.request.urlopen(where, timeout=10) as figures:
+        with urllib.request.urlopen(where, timeout=60) as figures:
             assert b"\nfedkd_" in figures.read()
 
 
