@@ -85,10 +85,10 @@ class Policy:
     @staticmethod
     def from_json(told: object) -> "Policy":
         """The policy that a person typed; `BadInput` names what is wrong with it."""
-        keys = ("rehearsals", "query_sets", "most_queries", "smallest_training_set", "most_rounds",
-                "most_epochs", "most_repeats", "fewest_cosigners", "most_unwatched_hours",
-                "hours", "figures")  # fmt: skip
-        given = mapping_of({} if told is None else told, "policy", keys)
+        counts = ("smallest_training_set", "most_rounds", "most_epochs", "most_repeats",
+                  "most_unwatched_hours")  # fmt: skip
+        keys = ("rehearsals", "query_sets", "most_queries", "fewest_cosigners", "hours", "figures")
+        given = mapping_of({} if told is None else told, "policy", (*keys, *counts))
         made: dict[str, Any] = {}
         if "rehearsals" in given:
             made["rehearsals"] = truth(given["rehearsals"], "rehearsals in policy")
@@ -101,8 +101,7 @@ class Policy:
             most = mapping_of(given["most_queries"], "most_queries in policy", ("run", "day"))
             for span, count in most.items():
                 made[f"most_queries_a_{span}"] = _count_or_none(count, f"{span} in policy")
-        for name in ("smallest_training_set", "most_rounds", "most_epochs", "most_repeats",
-                     "most_unwatched_hours"):  # fmt: skip
+        for name in counts:
             if name in given:
                 made[name] = _count(given[name], f"{name} in policy")
         if "fewest_cosigners" in given:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy import figured
 from tests.deploy.federated import SITES, Federated, dealt, simulated, table
 
 PRIVATE = {"name": "dp_training", "epsilon": 0.5, "steps": 5}
@@ -65,3 +66,13 @@ def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     yield set_to
     monkeypatch.undo()
     time.tzset()
+
+
+@pytest.fixture(scope="session")
+def open_world(tmp_path_factory: pytest.TempPathFactory) -> figured.World:
+    return figured.open_world(tmp_path_factory.mktemp("open-world") / "all")
+
+
+@pytest.fixture(scope="session")
+def private_world(tmp_path_factory: pytest.TempPathFactory) -> figured.World:
+    return figured.private_world(tmp_path_factory.mktemp("private-world") / "all", PRIVATE)

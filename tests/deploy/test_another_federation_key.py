@@ -13,7 +13,8 @@ from fedkd.deploy.succeeding import succeed
 from fedkd.knowledge import BadInput
 from fedkd.wire import Reason, Refusal, RollCall, decode, encode
 from tests.deploy.federated import SITES, Federated, approve, taken_in
-from tests.deploy.test_figures import agreed, made, proposed, rows_of, trained
+from tests.deploy.figured import agreed, made, proposed, trained
+from tests.deploy.test_figures import rows_of
 from tests.deploy.test_runs_in_process import Dying
 
 

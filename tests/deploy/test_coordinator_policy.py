@@ -16,7 +16,7 @@ from fedkd.deploy.server_folder import ServerFolder, Settings
 from fedkd.knowledge import BadInput
 from tests.deploy.federated import Federated
 from tests.deploy.federations import coordinator
-from tests.deploy.test_figures import proposed as evaluation_proposed
+from tests.deploy.figured import proposed as evaluation_proposed
 
 CONF = Path(__file__).parents[2] / "conf" / "mechanism"
 PRIVATE = "mechanism=dp_training"

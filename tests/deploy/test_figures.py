@@ -13,21 +13,15 @@ import yaml
 from fedkd.audit import Log
 from fedkd.cli import main
 from fedkd.cli.deployed import DeployedRun
-from fedkd.cli.evaluate_deployed import ProposedEvaluation, propose_evaluation
 from fedkd.cli.evaluated import report
 from fedkd.cli.examine import hand_over
-from fedkd.cli.questioned import question_of
-from fedkd.cli.run import open_run
 from fedkd.cli.server import status as server_status
 from fedkd.deploy.approving import rule
 from fedkd.deploy.consent import Desk
-from fedkd.deploy.evaluation_proposals import EvaluationProposal
 from fedkd.deploy.metrics import text_of
-from fedkd.deploy.roster import read_roster, write_roster
 from fedkd.deploy.server_metrics import server_metrics
 from fedkd.deploy.standing import standing
 from fedkd.distill.saving import save_weights
-from fedkd.federation.evaluating import Grouping, digest_of_model
 from fedkd.federation.paying import ledger_of
 from fedkd.federation.rounds import NoQuorum
 from fedkd.federation.site import SiteFolder
@@ -35,99 +29,28 @@ from fedkd.knowledge import BadInput
 from fedkd.wire import (
     Considered,
     Counts,
-    Evaluation,
-    Proposal,
     Reason,
     Refusal,
     Ruling,
     decode,
     encode,
 )
-from tests.deploy.conftest import PRIVATE
-from tests.deploy.federated import SITES, Federated, approve, table, taken_in
+from tests.deploy.federated import SITES, Federated, approve, taken_in
+from tests.deploy.figured import World, agreed, copied, entries, proposed, said
 from tests.deploy.test_pausing import interrupted
 from tests.deploy.test_policy import with_policy
 
-FIGURES = {"models": ["logistic"], "most_epsilon": 8.0, "floor": 5, "groups": ["sex"]}
 SPENT = 1e-6
-World = tuple[Federated, DeployedRun]
-
-
-def made(folder: Path, *, policy: Mapping[str, Any] | None = None, **keys: Any) -> Federated:
-    """Hospitals whose policy lets figures out, exact ones where nothing is private."""
-    rows = {site: [row for row in table() if row["clinic"] == site] for site in SITES}
-    figures = ["counts"] if "mechanism" in keys else ["counts", "exact_counts"]
-    policy = {"figures": figures, **(policy or {})}
-    more = {"evaluations": FIGURES, "validation": 0.4}
-    return Federated.made(folder, rows, policy=policy, more=more, **keys)
-
-
-def trained(federated: Federated, *overrides: str, without: str = "") -> DeployedRun:
-    """A finished run; a hospital `without` whom it was proposed was admitted afterwards."""
-    path = federated.server.folder / "roster.json"
-    roster = read_roster(path)
-    before = tuple(member for member in roster.members if member.site != without)
-    write_roster(path, replace(roster, members=before))
-    run = federated.proposed(*overrides)
-    taken_in(federated, run)
-    approve(federated, run, *(site for site in SITES if site != without))
-    federated.conducted(run)
-    write_roster(path, roster)
-    return run
-
-
-@pytest.fixture(scope="module")
-def founded_open(tmp_path_factory: pytest.TempPathFactory) -> World:
-    federated = made(tmp_path_factory.mktemp("open") / "all")
-    return federated, trained(federated, without="west")
-
-
-@pytest.fixture(scope="module")
-def founded_private(tmp_path_factory: pytest.TempPathFactory) -> World:
-    federated = made(
-        tmp_path_factory.mktemp("private") / "all", mechanism=PRIVATE, epsilon=6.0,
-        mechanisms=["dp_training"], evaluation_groups=["sex"], policy={"fewest_cosigners": 0},
-    )  # fmt: skip
-    # Without cosigners a question by itself is answered: that is not what is tested by it here.
-    return federated, trained(federated, "mechanism=dp_training", "audit.cosigners=0")
-
-
-def copied(world: World, folder: Path) -> World:
-    federated = world[0].copied(folder)
-    run = open_run(str(federated.server.folder / "runs" / world[1].folder.name))
-    assert isinstance(run, DeployedRun)
-    run.coordinator = federated.server.folder
-    run.keep(founded=True)
-    return federated, run
 
 
 @pytest.fixture
-def unprotected(founded_open: World, tmp_path: Path) -> World:
-    """East and north trained, west was admitted afterwards; nothing is private."""
-    return copied(founded_open, tmp_path / "all")
+def unprotected(open_world: World, tmp_path: Path) -> World:
+    return copied(open_world, tmp_path / "all")
 
 
 @pytest.fixture
-def private(founded_private: World, tmp_path: Path) -> World:
-    return copied(founded_private, tmp_path / "all")
-
-
-def proposed(
-    run: DeployedRun, *, epsilon: float = 3.0, group: str | None = None, sites: str | None = None
-) -> ProposedEvaluation:
-    model = digest_of_model(run.folder / "student.safetensors")
-    question = question_of(run, model, (0.5,), group, epsilon)
-    return propose_evaluation(run, question, Grouping(run.dataset().schema, group), sites)
-
-
-def agreed(federated: Federated, evaluation: ProposedEvaluation, *sites: str) -> None:
-    taken_in(federated, evaluation)
-    approve(federated, evaluation, *sites)
-
-
-def entries(folder: Path, party: str, type: str) -> list[dict[str, Any]]:
-    with Log(folder / "log.sqlite", party) as log:
-        return [dict(entry.body) for entry in log.entries(type)]
+def private(private_world: World, tmp_path: Path) -> World:
+    return copied(private_world, tmp_path / "all")
 
 
 def counts_released(federated: Federated, site: str) -> list[dict[str, Any]]:
@@ -152,11 +75,6 @@ def handed_over(federated: Federated, run: DeployedRun, site: str) -> str:
 
 def rows_of(told: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {row["site"]: row for row in told["sites"]}
-
-
-def said(federated: Federated, site: str, message: Evaluation | Proposal) -> Any:
-    desk = Desk(federated.hospitals[site].folder, federated.build)
-    return decode(desk.handle(encode(message)), 1 << 20)
 
 
 def test_hospitals_count_and_one_that_took_no_part_counts_by_itself(unprotected: World) -> None:
@@ -435,90 +353,6 @@ def test_a_person_sees_what_counts_cost_and_their_noise(
     for part in ("geometric of scale", "epsilon 2, once", "apart by sex, 3 groups", "12 counts",
                  "WATCHED BY NOBODY"):  # fmt: skip
         assert part in told, part
-
-
-def test_an_evaluation_that_gives_a_peer_another_key_cannot_be_approved(unprotected: World) -> None:
-    federated, run = unprotected
-    true = proposed(run).proposal()
-    west = true.parties["west"]
-    lied = replace(true, parties={**true.parties, "north": west, "west": true.parties["north"]})
-    body = np.frombuffer(lied.to_bytes(), np.uint8)
-    ruled = said(federated, "east", Proposal(run.id, body, lied.signed(federated.server.key())))
-    assert isinstance(ruled, Considered)
-    assert ruled.ruling is Ruling.DECLINED
-    refused = entries(federated.hospitals["east"].site, "east", "release.refused")
-    assert refused[-1]["reason"] == "parties: other keys than those of the run"
-
-
-def ruled(federated: Federated, lied: EvaluationProposal) -> tuple[Ruling, str]:
-    """What east says to a paper with another signature under it, and why."""
-    body = np.frombuffer(lied.to_bytes(), np.uint8)
-    told = said(federated, "east", Proposal(lied.run, body, lied.signed(federated.server.key())))
-    assert isinstance(told, Considered)
-    refused = entries(federated.hospitals["east"].site, "east", "release.refused")
-    return told.ruling, refused[-1]["reason"] if refused else ""
-
-
-LEFT: dict[str, dict[str, int]] = {
-    "groups": {"cells": 2, "groups": 1, "answers": 1},
-    "answers": {"cells": 18, "answers": 3},
-    "classes": {"cells": 6, "classes": 1},
-    "messages": {"messages": 2},
-}
-
-
-@pytest.mark.parametrize("name", LEFT)
-def test_a_paper_that_says_that_other_counts_leave_is_declined(private: World, name: str) -> None:
-    """Twelve counts leave, by three groups, two answers and two classes; a person read of fewer."""
-    federated, run = private
-    true = proposed(run, group="sex").proposal()
-    assert true.would_leave["cells"] == 12
-    lied = replace(true, would_leave={**true.would_leave, **LEFT[name]})
-    assert ruled(federated, lied) == (
-        Ruling.DECLINED,
-        f"{name} in would_leave: found {lied.would_leave[name]}, expected {true.would_leave[name]}",
-    )
-    assert ruled(federated, true)[0] is Ruling.PENDING
-
-
-def test_an_evaluation_that_nobody_would_watch_is_declined(private: World) -> None:
-    """By its paper the site would know nobody in the run who says how far its log goes."""
-    federated, run = private
-    true, east = proposed(run).proposal(), federated.hospitals["east"]
-    typed = yaml.safe_load(east.site_yaml.read_text())
-    typed["policy"] |= {"fewest_cosigners": 1, "most_unwatched_hours": 2}
-    east.site_yaml.write_text(yaml.safe_dump(typed, sort_keys=False))
-    assert true.audit["cosigners"] == 0
-    why = "fewest_cosigners: found 0 others, expected at least 1"
-    assert ruled(federated, true) == (Ruling.DECLINED, why)
-    long = replace(true, audit={**true.audit, "cosigners": 5, "most_age": 7201})
-    why = "most_unwatched_hours: found 7201 seconds, expected at most 7200"
-    assert ruled(federated, long) == (Ruling.DECLINED, why)
-    watched = replace(long, audit={**long.audit, "most_age": 7200})
-    assert ruled(federated, watched)[0] is Ruling.PENDING
-
-
-WEAKER: dict[str, tuple[dict[str, int], str]] = {
-    "cosigners": ({"cosigners": 1, "threshold": 1}, "found cosigners 1, expected 2"),
-    "nobody": ({"cosigners": 0}, "found cosigners 0, expected 2"),
-    "threshold": ({"threshold": -1}, "found threshold -1, expected 1"),
-    "age": ({"most_age": 86_401}, "found most_age 86401, expected 86400"),
-}
-
-
-@pytest.mark.parametrize("how", WEAKER)
-def test_an_evaluation_weakens_no_watch_of_its_run(unprotected: World, how: str) -> None:
-    """Whom its paper names is whom the site knows in the run from then on."""
-    federated, run = unprotected
-    true = proposed(run, sites="east,north").proposal()
-    audit, why = WEAKER[how]
-    weak = replace(true, audit={**true.audit, **audit})
-    assert ruled(federated, weak) == (Ruling.DECLINED, f"audit: {why}, as in the run")
-    gone = {name: keys for name, keys in true.parties.items() if name != "north"}
-    alone = replace(true, parties=gone, asked={**true.asked, "of": ["east"]})
-    why = "parties: found nobody named north, expected all of the run"
-    assert ruled(federated, alone) == (Ruling.DECLINED, why)
-    assert ruled(federated, true)[0] is Ruling.PENDING
 
 
 def test_a_rehearsal_counts_made_up_rows(unprotected: World) -> None:

@@ -10,8 +10,9 @@ from fedkd.wire import Considered, Proposal, Refusal
 from fedkd.wire import Reason as Why
 from tests.deploy.conftest import PRIVATE
 from tests.deploy.federated import Federated, approve, table
+from tests.deploy.figured import FIGURES, entries, proposed
 from tests.deploy.services import Service, SocketGrid, services
-from tests.deploy.test_figures import FIGURES, entries, proposed, rows_of, spent
+from tests.deploy.test_figures import rows_of, spent
 
 pytestmark = pytest.mark.deploy
 SITES = ("east", "north")

@@ -51,9 +51,9 @@ from fedkd.wire import (
 )
 from fedkd.wire import Message as Said
 from tests.deploy.federated import Federated, FederatedGrid, approve, taken_in
-from tests.deploy.test_figures import made as figures_allowed
-from tests.deploy.test_figures import proposed as evaluation_of
-from tests.deploy.test_figures import trained
+from tests.deploy.figured import made as figures_allowed
+from tests.deploy.figured import proposed as evaluation_of
+from tests.deploy.figured import trained
 
 NEXT = "0.2.0"
 TOMORROW = pack({"v": 2, "kind": "question_of_tomorrow", "run": "run-1"}, {})
