@@ -18,6 +18,7 @@ from fedkd.audit import Log, Roster
 from fedkd.audit.officer import verifier_of
 from fedkd.deploy.bundles import pinned
 from fedkd.deploy.decisions import Decision, decide, decided
+from fedkd.deploy.drawn_here import OtherCode, expect_same_code
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal, read_any
 from fedkd.deploy.flooding import Daily
 from fedkd.deploy.hospital import Hospital, append_private, private_folder, write_private
@@ -246,7 +247,7 @@ class Desk:
     def _proposed(self, letter: bytes, message: Proposal) -> bytes:
         try:
             return self._considered(message)
-        except OtherFormat as error:
+        except (OtherFormat, OtherCode) as error:
             return self._by_nobody(letter, Reason.VERSION, str(error))
         except NoPolicy as error:
             return self._by_nobody(letter, Reason.NOT_CONFIGURED, str(error))
@@ -358,8 +359,14 @@ class Desk:
         site = folder_of(self.hospital, proposal)
         if not _is_founded(site):
             return encode(Refusal(self.hospital.name, message.run, 0, Reason.NOT_CONFIGURED))
-        if not self._shelf.path(proposal.digest).exists() and self._is_flooded():
-            return self._untold(Reason.NOT_ACCEPTED)
+        if not self._shelf.path(proposal.digest).exists():
+            if self._is_flooded():
+                return self._untold(Reason.NOT_ACCEPTED)
+            if (
+                isinstance(proposal, RunProposal)
+                and not Policy.read(self.hospital.site_yaml).digests
+            ):
+                expect_same_code(proposal.query, site.settings(), self._build)
         self._shelf.keep(proposal, message.signature)
         name = site.settings().name
         with site.turn(), site.log(name) as log:

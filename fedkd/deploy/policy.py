@@ -12,10 +12,11 @@ from fedkd.data import TableSchema
 from fedkd.data.bundled import strangers
 from fedkd.data.typed_by_hand import listed, mapping_of, read_yaml, text, truth
 from fedkd.deploy import would_leave
+from fedkd.deploy.drawn_here import drawn_here
 from fedkd.deploy.evaluation_proposals import AnyProposal, EvaluationProposal
 from fedkd.deploy.proposals import RunProposal
 from fedkd.federation.excluding import keep_out
-from fedkd.federation.participant import Refused, generator_of
+from fedkd.federation.participant import Refused
 from fedkd.federation.paying import ledger_of
 from fedkd.federation.site import Build, SiteFolder, SiteSettings
 from fedkd.knowledge import (
@@ -24,9 +25,7 @@ from fedkd.knowledge import (
     NotInSpace,
     OtherFormat,
     Public,
-    QuerySet,
     Synthetic,
-    WrongDigest,
     most_alike,
 )
 from fedkd.privacy import Mechanism
@@ -260,7 +259,8 @@ class Guard:
             _approved("the codec", question.codec, asked["codec"]),
         )  # fmt: skip
         _expect_none(approved)
-        self._expect_queries(question)
+        answered = log.entry(f"{question.key}/release") is not None
+        self._expect_queries(question, answered=answered)
         self._expect_lesson(question, log)
         if not question.closing:
             self._expect_few(question, log, now)
@@ -270,7 +270,8 @@ class Guard:
             raise Refused(Reason.NOT_APPROVED, "a question of a run that nobody here approved")
         return self.proposal
 
-    def _expect_queries(self, question: Question) -> None:
+    def _expect_queries(self, question: Question, *, answered: bool) -> None:
+        """What was `answered` was drawn here then: by the version that ran here at that time."""
         policy, origin, query = self.policy, question.origin, self._run().query
         if isinstance(origin, Synthetic):
             found: tuple[object, ...] = (origin.generator, origin.code, origin.seed)
@@ -291,8 +292,8 @@ class Guard:
             inputs = question.queries
         elif self.site.taught.has(question.about):
             inputs = self.site.taught.queries(question.about).inputs
-        if isinstance(origin, Synthetic) and question.about not in policy.digests:
-            inputs = self._drawn(question, origin).inputs
+        if isinstance(origin, Synthetic) and question.about not in policy.digests and not answered:
+            inputs = drawn_here(question, origin, self.settings, self.build).inputs
         if inputs is None:
             return
         self._expect_varied(inputs)
@@ -309,20 +310,6 @@ class Guard:
         _expect_none(
             _objection(_among("the lesson", question.lesson.about, sorted(known - {None})))
         )
-
-    def _drawn(self, question: Question, origin: Synthetic) -> QuerySet:
-        """The set drawn here: that it was made by a generator is nothing to take on trust."""
-        if origin.generator not in self.settings.generators:
-            raise Refused(Reason.OUTSIDE_POLICY, f"query_sets: {origin.generator} is not here")
-        spec = self.settings.generators[origin.generator]
-        generator = generator_of(self.build, spec, self.settings)
-        _, queries = generator.pose(generator.init(origin.seed), None, question.size)
-        try:
-            return queries.expect(question.about)
-        except WrongDigest:
-            raise Refused(
-                Reason.OUTSIDE_POLICY, f"query_sets: {origin.generator} does not make this set"
-            ) from None
 
     def _expect_varied(self, inputs: Array) -> None:
         space = self.settings.space

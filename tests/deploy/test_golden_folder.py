@@ -5,8 +5,10 @@ after a run of one round. The keys in it are that folder's alone: nobody takes a
 """
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fedkd.audit import Log
@@ -14,7 +16,8 @@ from fedkd.cli.app import run as fedkd
 from fedkd.deploy.consent import Desk
 from fedkd.deploy.hospital import Hospital
 from fedkd.federation.building import Workshop
-from fedkd.wire import Refusal, decode, opened
+from fedkd.knowledge import Distributions
+from fedkd.wire import Question, Reason, Refusal, decode, encode, opened
 
 KEPT = Path(__file__).parents[1] / "vectors" / "0.1.0" / "hospital.zip"
 
@@ -40,6 +43,20 @@ def test_a_question_that_was_answered_gets_the_same_bytes_again(hospital: Hospit
     assert said == answer
     with Log(hospital.site / "log.sqlite", hospital.name) as log:
         assert list(log.entries("release.outputs")) == released  # nothing is released anew
+
+
+def test_a_new_question_about_queries_that_only_0_1_0_draws_is_told_the_version(
+    hospital: Hospital,
+) -> None:
+    """With a lesson it is another question: its set would be drawn again, by other code."""
+    asked = decode(opened((hospital.folder / "question.bin").read_bytes())[1], 1 << 20)
+    assert isinstance(asked, Question)
+    assert asked.about is not None
+    probs = np.full((asked.size, 2), 0.5, np.float32)
+    other = replace(asked, lesson=Distributions(probs, asked.about))
+    said = decode(Desk(hospital.folder, Workshop()).handle(encode(other)), 1 << 20)
+    assert isinstance(said, Refusal)
+    assert said.reason is Reason.VERSION
 
 
 @pytest.mark.parametrize(

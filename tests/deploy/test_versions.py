@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ from tests.deploy.federated import Federated, FederatedGrid, approve, taken_in
 from tests.deploy.figured import made as figures_allowed
 from tests.deploy.figured import proposed as evaluation_of
 from tests.deploy.figured import trained
+from tests.deploy.test_policy import with_policy
 
 NEXT = "0.2.0"
 TOMORROW = pack({"v": 2, "kind": "question_of_tomorrow", "run": "run-1"}, {})
@@ -300,6 +302,26 @@ def test_a_proposal_of_a_newer_format_is_refused_as_that(federated: Federated) -
     assert reply == Refusal("east", run.id, 0, Reason.VERSION)
     assert "install that one here" in (east.site / "errors.txt").read_text()
     assert not Shelf(east).all()
+
+
+def test_a_paper_whose_queries_only_another_version_draws_is_refused_before_a_person_is_asked(
+    federated: Federated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The code of a generator is in its sets' names: after a yes each round would be refused."""
+    run, east = federated.proposed(), federated.hospitals["east"]
+    true = run.proposal()
+    other = replace(true, query={**true.query, "code": "sha256:" + "0" * 64})
+    body = np.frombuffer(other.to_bytes(), np.uint8)
+    letter = encode(Proposal(run.id, body, other.signed(federated.server.key())))
+    desk = Desk(east.folder, federated.build)
+    assert said(desk.handle(letter)) == Refusal("east", run.id, 0, Reason.VERSION)
+    assert "install the coordinator's version" in (east.site / "errors.txt").read_text()
+    assert not Shelf(east).all()
+    assert command(["site", "status", str(east.folder)]) == 0
+    assert "ask it for the wheelhouse" in capsys.readouterr().out
+    # A set that people here have seen, and listed, needs no drawing.
+    with_policy(federated, query_sets={"digests": ["sha256:" + "1" * 64]})
+    assert isinstance(said(desk.handle(letter)), Considered)
 
 
 # Folders.
