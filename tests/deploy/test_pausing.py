@@ -110,7 +110,7 @@ def test_a_pause_during_the_turn_gives_no_answer_a_second_time(
     east = federated.hospitals["east"]
     assert isinstance(said(federated, question(run)), Answer)
     before = counted(east)
-    build = marking(federated, mark, at="_partial_")  # the generator, whose set is drawn again
+    build = marking(federated, mark, at="wire.codecs")  # what would leave is counted with it
     expect_paused(said(federated, question(run), build), east, WHY[mark])
     assert counted(east) == before
 
