@@ -101,6 +101,11 @@ class Roster:
     threshold: int
     most_age_s: int
 
+    @property
+    def needed(self) -> int:
+        """How many others have to have said lately how far the log goes; 0: nobody has to."""
+        return self.threshold if self.cosigners else 0
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, as the log holds them."""
         return {

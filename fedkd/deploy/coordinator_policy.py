@@ -67,8 +67,8 @@ class CoordinatorPolicy:
 
     def expect_watched(self, proposal: Proposed) -> None:
         """`BadInput` where too few would have to watch the log of a hospital that is asked."""
-        rosters = [proposal.federated().rosters()[site] for site in proposal.sites]
-        watch = min(each.threshold if each.cosigners else 0 for each in rosters)
+        rosters = proposal.federated().rosters()
+        watch = min(rosters[site].needed for site in proposal.sites)
         if watch < self.fewest_cosigners:
             raise _beyond(
                 "fewest_cosigners",

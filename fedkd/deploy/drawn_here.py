@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fedkd.distill.generators.generator import Generator
-from fedkd.federation.participant import Refused, generator_of
+from fedkd.federation.participant import Refused, drawn
 from fedkd.federation.site import Build, SiteSettings
 from fedkd.knowledge import BadInput, QuerySet, Synthetic, WrongDigest
 from fedkd.wire import Question, Reason
@@ -30,9 +29,7 @@ def expect_same_code(query: Mapping[str, Any], settings: SiteSettings, build: Bu
     name = query.get("generator")
     if name not in settings.generators:
         return  # the policy has its word for that
-    generator: Generator = generator_of(build, settings.generators[str(name)], settings)
-    _, queries = generator.pose(generator.init(query["seed"]), None, 1)
-    _expect_code(str(name), query.get("code"), queries)
+    _expect_code(str(name), query.get("code"), drawn(str(name), query["seed"], 1, settings, build))
 
 
 def drawn_here(
@@ -41,8 +38,7 @@ def drawn_here(
     """The set that a question is about, drawn again; `Refused` where it does not come out."""
     if origin.generator not in settings.generators:
         raise Refused(Reason.OUTSIDE_POLICY, f"query_sets: {origin.generator} is not here")
-    generator = generator_of(build, settings.generators[origin.generator], settings)
-    _, queries = generator.pose(generator.init(origin.seed), None, question.size)
+    queries = drawn(origin.generator, origin.seed, question.size, settings, build)
     try:
         _expect_code(origin.generator, origin.code, queries)
         return queries.expect(question.about)

@@ -3,17 +3,15 @@
 import os
 from collections.abc import Container
 from pathlib import Path
-from typing import Final
 
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.others_files import opened as opened_file
 from fedkd.deploy.preparing import OUTBOX
+from fedkd.deploy.socket import MOST_LETTER_BYTES
 from fedkd.federation.sent import Sent, listed
 from fedkd.federation.site import SiteFolder
 from fedkd.knowledge import BadInput
 from fedkd.wire import Malformed, opened
-
-MOST_LETTER_BYTES: Final = 1 << 30
 
 
 def kept_letters(hospital: Hospital, known: Container[str]) -> tuple[list[Sent], list[str]]:

@@ -209,7 +209,7 @@ class Policy:
     def _about_watching(self, proposal: AnyProposal, site: str) -> "tuple[_Limit, _Limit]":
         """Without others an old copy of the log would spend the budget again, and nobody notice."""
         roster, most = proposal.federated().rosters()[site], 3600 * self.most_unwatched_hours
-        cosigners = roster.threshold if roster.cosigners else 0
+        cosigners = roster.needed
         return (
             _Limit("fewest_cosigners", cosigners >= self.fewest_cosigners,
                    f"{cosigners} others", f"at least {self.fewest_cosigners}"),

@@ -239,10 +239,7 @@ class Participant:
         origin = question.origin
         if not isinstance(origin, Synthetic) or origin.generator not in self.settings.generators:
             raise WrongDigest("found a query set that this site can neither load nor draw")
-        generator = generator_of(
-            self.build, self.settings.generators[origin.generator], self.settings
-        )
-        _, queries = generator.pose(generator.init(origin.seed), None, question.size)
+        queries = drawn(origin.generator, origin.seed, question.size, self.settings, self.build)
         return queries.expect(question.about)
 
     def _speak(
@@ -394,6 +391,12 @@ def _read(letter: bytes) -> tuple[Envelope | None, Message]:
 
 def _model_name(question: Question) -> str:
     return f"round-{question.round:06d}"
+
+
+def drawn(name: str, seed: int, count: int, settings: SiteSettings, build: Build) -> QuerySet:
+    """A set of `count` queries as this site's own generator `name` draws it from `seed`."""
+    generator = generator_of(build, settings.generators[name], settings)
+    return generator.pose(generator.init(seed), None, count)[1]
 
 
 def generator_of(build: Build, spec: Spec, settings: SiteSettings) -> Generator:
