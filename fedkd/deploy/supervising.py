@@ -102,7 +102,13 @@ class Supervisor:
 
         `meanwhile` holds for as long as they run, and is entered by the one who runs them alone.
         """
-        with _locked(self._folder, self._mode), meanwhile or nullcontext():
+        with _locked(self._folder, self._mode):
+            with suppress(OSError):  # of whom was killed before, and says nothing of these
+                (self._folder / "state.json").unlink()
+            return self._keep(meanwhile or nullcontext())
+
+    def _keep(self, meanwhile: AbstractContextManager[None]) -> int:
+        with meanwhile:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._told)
             try:

@@ -239,6 +239,8 @@ def test_a_site_killed_in_a_round_comes_back_in_the_run_and_pays_once(tmp_path: 
             live.kill_site(EAST)
             live.start(EAST)
             live.connected(EAST)  # not before the connection of before has lapsed
+            Hospitals.connected(live, EAST)
+            assert open_round(out) == missed
         live.ended(process, out)
         took = admitted(out)
         assert {NORTH, WEST} <= set(took[missed])

@@ -4,6 +4,8 @@ import configparser
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,26 @@ def test_whoever_waits_for_a_stop_may_end_it_at_once(
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
     assert ended(tmp_path, pid) == -signal.SIGKILL
     assert "Ctrl-C ends it at once" in capsys.readouterr().err
+
+
+def test_what_a_killed_supervisor_wrote_is_not_said_of_the_next_one(tmp_path: Path) -> None:
+    """Else `fedkd site status` calls a node connected that is not even started."""
+    pid = supervised(tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert state_of(tmp_path / "run")["turn"]["pid"] is not None
+
+    @contextmanager
+    def looked_at() -> Iterator[None]:
+        before_the_first.append(state_of(tmp_path / "run"))
+        raise InterruptedError
+        yield
+
+    before_the_first: list[object] = []
+    program = Program("turn", [sys.executable, "-c", ""], {}, tmp_path, tmp_path / "turn.log")
+    with pytest.raises(InterruptedError):
+        Supervisor(tmp_path / "run", [program], lambda line: None).run(looked_at())
+    assert before_the_first == [{}]
 
 
 def test_every_place_lets_a_turn_end_for_as_long(tmp_path: Path) -> None:
