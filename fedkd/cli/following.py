@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -209,8 +210,9 @@ def _failed(made: DeployedRun, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"out": str(made.folder), **told, "why": why}, indent=2))
         return REFUSED
-    say(f"the run did not end: {why}")
-    say(f"left in {_short(made.folder)}; go on with: fedkd run --resume {_short(made.folder)}")
+    folder = _short(made.folder)
+    print(f"the run did not end: {why}", file=sys.stderr)  # no progress, so said to the quiet, too
+    print(f"left in {folder}; go on with: fedkd run --resume {folder}", file=sys.stderr)
     return REFUSED
 
 

@@ -77,6 +77,11 @@ class _Running:
     said: str = field(default="")
 
 
+def _is_due(each: _Running) -> bool:
+    """Whether nothing but the programs before it keeps it from being started."""
+    return each.process is None and time.monotonic() >= each.due
+
+
 class Supervisor:
     """Runs programs until SIGTERM, SIGINT, or SIGHUP, as when its terminal is closed.
 
@@ -126,14 +131,17 @@ class Supervisor:
     def _look(self) -> None:
         """One look at each: a later program is not started before the earlier ones are ready."""
         changed = False
-        for each in self._all:
+        for number, each in enumerate(self._all):
             if each.process is not None and each.process.poll() is not None:
                 self._ended(each)
                 changed = True
-            if each.process is None and time.monotonic() >= each.due:
+            if _is_due(each):
                 self._begin(each)
                 changed = True
-            if each.process is None or not each.program.ready():
+            if each.process is None:
+                break
+            # Asked by nobody else: each time takes a place in the queue at the program's socket.
+            if any(map(_is_due, self._all[number + 1 :])) and not each.program.ready():
                 break
         if changed:
             self._write_state()

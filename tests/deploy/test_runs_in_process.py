@@ -1,6 +1,7 @@
 """Deployed runs, from the proposal to the figures, without a network: real folders, real apps."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from flwr.app import Message
 
 from fedkd.audit import Log
+from fedkd.cli.following import _failed
 from fedkd.cli.run import open_run
 from fedkd.cli.site import disclose_bodies
 from fedkd.deploy.approving import rule
@@ -103,6 +105,18 @@ def test_without_privacy_the_student_is_the_simulations_to_the_last_bit(
     assert not (folder / "sites").exists()
     (opened,) = events(folder / "server", "server", "log.opened")
     assert opened["rehearsal"] is False
+
+
+def test_why_a_run_did_not_end_is_said_also_where_no_progress_is_to_be(
+    as_simulated: Federated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert os.environ["FEDKD_QUIET"]
+    run = as_simulated.proposed()
+    run.tell("failed", why="2 of 3 hospitals did not answer")
+    assert _failed(run, as_json=False) == 1
+    said = capsys.readouterr().err
+    assert "the run did not end: 2 of 3 hospitals did not answer" in said
+    assert "fedkd run --resume" in said
 
 
 def test_a_run_that_was_cut_off_within_a_round_ends_with_the_same_student(
