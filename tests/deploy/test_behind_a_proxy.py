@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.federated import Federated, table
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import free_port, needs_nginx, needs_offline
 from tests.deploy.live import Live
 from tests.deploy.network_servers import connect_proxy, intercepting_proxy
 from tests.deploy.services import until
 from tests.stories.hospitals import Hospitals, fedkd, told
 
-pytestmark = [pytest.mark.long, needs_nginx]
+pytestmark = [pytest.mark.long, needs_nginx, needs_offline]
 NAME = "coordinator.example"
 """Which the proxy alone can look up: whoever goes another way finds nobody."""
 SITE = "north"

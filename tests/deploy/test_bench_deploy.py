@@ -7,9 +7,9 @@ import pytest
 
 from fedkd.cli import main
 from fedkd.cli.bench import deploy
-from tests.deploy.federations import needs_nginx
+from tests.deploy.federations import needs_nginx, needs_offline
 
-pytestmark = [pytest.mark.long, needs_nginx]
+pytestmark = [pytest.mark.long, needs_nginx, needs_offline]
 TYPED = ["bench", "deploy", "parts=nodes", "nodes=2"]
 
 

@@ -26,7 +26,7 @@ from fedkd.deploy.supervising import supervisor_of
 from fedkd.federation.asking import GONE, NOT_ADMITTED
 from fedkd.federation.durable import read_json, write_json
 from tests.deploy.federated import table
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import free_port, needs_nginx, needs_offline
 from tests.deploy.listening import Address, is_loopback, listened_on, processes_of
 from tests.deploy.live import Live, admitted, named
 from tests.deploy.services import until
@@ -34,7 +34,7 @@ from tests.deploy.test_faults_in_a_federation import happened, open_round, round
 from tests.deploy.test_nothing_secret_leaves import PART, SECRETS, found_in
 from tests.stories.hospitals import Hospitals, fedkd, told
 
-pytestmark = [pytest.mark.long, needs_nginx]
+pytestmark = [pytest.mark.long, needs_nginx, needs_offline]
 EAST, NORTH, SOUTH, WEST = SITES = ("east", "north", "south", "west")
 ROWS = {site: table(320)[number::4] for number, site in enumerate(SITES)}
 COORDINATOR = "coordinator"

@@ -14,7 +14,7 @@ import pytest
 
 from fedkd.audit.officer import new_key
 from fedkd.cli.wheelhouse import check, make
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import free_port, needs_nginx, needs_offline
 from tests.deploy.test_founding import AMERICAN, SCHEMA
 from tests.stories.hospitals import kill_all_of
 
@@ -141,6 +141,7 @@ def program_of(state, name):
 
 
 @needs_nginx
+@needs_offline
 def test_two_hospitals_rehearse_with_nothing_but_what_was_installed(whole, small, tmp_path):
     """The second one's letterbox is the small environment's, as on a machine of its own."""
     (tmp_path / "records.csv").write_text(AMERICAN)

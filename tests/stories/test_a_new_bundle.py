@@ -10,13 +10,14 @@ from fedkd.data.sources.heart_disease import HOSPITALS
 from fedkd.deploy.bundles import digits_of
 from fedkd.deploy.hospital import Hospital
 from fedkd.federation.flower.bundle import bundle_digest
-from tests.deploy.federations import needs_nginx
+from tests.deploy.federations import needs_nginx, needs_offline
 from tests.federation.officers import NOT_PRIVATE
 from tests.stories.hospitals import HEART_DISEASE, SEED, Hospitals, fedkd, told
 
 pytestmark = [
     pytest.mark.long,
     needs_nginx,
+    needs_offline,
     pytest.mark.skipif(not HEART_DISEASE.is_dir(), reason=f"no {HEART_DISEASE}"),
 ]
 BEFORE = "0" * 64

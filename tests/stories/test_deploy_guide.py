@@ -18,12 +18,13 @@ import pytest
 import yaml
 
 from fedkd.data.sources.heart_disease import DICTIONARY
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import free_port, needs_nginx, needs_offline
 from tests.stories.hospitals import HEART_DISEASE, kill_all_of
 
 pytestmark = [
     pytest.mark.long,
     needs_nginx,
+    needs_offline,
     pytest.mark.skipif(not HEART_DISEASE.exists(), reason="the heart disease data are not here"),
 ]
 GUIDE = Path(__file__).parents[2] / "docs" / "deploy.md"
