@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -29,9 +31,23 @@ QUIET = {**os.environ, "FEDKD_QUIET": "1", "OMP_NUM_THREADS": "1"}
 
 
 def index_answers(folder):
+    """Whether there is an index at all: one that says nothing for two minutes is none."""
     asked = ["download", "--quiet", "--no-deps", "--no-cache-dir", "--dest", str(folder)]
     words = [sys.executable, "-m", "pip", *asked, "rfc8785==0.1.4"]
-    return subprocess.run(words, capture_output=True, timeout=60, check=False).returncode == 0
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def has_room(folder):
+    """Whether wheels and two environments fit beside what is installed here; torch may be large."""
+    size = 0
+    for place, folders, files in os.walk(sysconfig.get_path("purelib")):
+        folders[:] = [name for name in folders if name != "__pycache__"]  # written meanwhile
+        size += sum(Path(place, name).lstat().st_size for name in files)
+    return shutil.disk_usage(folder).free > 2 * size
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +56,8 @@ def house(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheelhouse")
     if not index_answers(folder):
         pytest.skip("pip's index is not reachable from here")
+    if not has_room(folder):
+        pytest.skip(f"not enough room for a wheelhouse and two environments in {folder}")
     key = new_key(folder / "coordinator.key", "Coordinator")
     assert make(folder / "house", folder / "coordinator.key", ()) == 0
     return folder / "house", key.verifier().text()
@@ -53,8 +71,9 @@ def installed(house, list_, folder):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "--quiet"]
+    told = {name: value for name, value in QUIET.items() if not name.startswith("PIP_")}
     subprocess.run(
-        [*pip, *words, "--no-compile"], env={**QUIET, "PIP_CONFIG_FILE": os.devnull}, check=True
+        [*pip, *words, "--no-compile"], env={**told, "PIP_CONFIG_FILE": os.devnull}, check=True
     )
     return folder / "bin" / "fedkd"
 
@@ -75,7 +94,7 @@ def typed(fedkd, *words, where, expected=(0,)):
     """What a program of an installed environment prints."""
     done = subprocess.run(
         [fedkd, *map(str, words)], cwd=where, env=QUIET, capture_output=True, text=True,
-        timeout=300, stdin=subprocess.DEVNULL, check=False,
+        timeout=900, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     assert done.returncode in expected, done.stdout + done.stderr
     return done.stdout
@@ -125,7 +144,7 @@ def joined(fedkd, where, name):
 
 def wait_until_online(fedkd, where, names):
     """Until the coordinator sees these hospitals."""
-    end = time.monotonic() + 240
+    end = time.monotonic() + 480
     while True:
         told = json.loads(typed(fedkd, "server", "status", "federation", "--json", where=where))
         if set(names) <= {it["site"] for it in told["sites"] if it["connection"] == "online"}:

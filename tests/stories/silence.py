@@ -98,7 +98,7 @@ def probe(heard: Heard) -> None:
             [program, "--insecure", "--port", str(free_port())], cwd=Path.home(), stdout=log,
             stderr=log, start_new_session=True,
         )  # fmt: skip
-    until = time.monotonic() + 20
+    until = time.monotonic() + 240
     while not any("telemetry" in call for call in heard.calls) and time.monotonic() < until:
         time.sleep(0.2)
     os.killpg(loud.pid, signal.SIGKILL)

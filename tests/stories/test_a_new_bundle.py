@@ -38,7 +38,7 @@ def test_its_people_let_the_new_bundle_in_and_the_run_goes_on(tmp_path: Path) ->
     with Behind(tmp_path / "f", {site: rows}, paper=NOT_PRIVATE) as federation:
         folder = federation.sites[site]
         process, out = federation.begin("rounds=1", f"seed={SEED}")
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while not list((folder / "proposals").glob("*.json")):
             assert time.monotonic() < until, federation.logs()
             time.sleep(0.3)

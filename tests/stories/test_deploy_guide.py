@@ -60,7 +60,7 @@ class Terminal:
         )  # fmt: skip
         os.close(slave)
 
-    def wait(self, expected: int = 0, seconds: float = 300.0) -> str:
+    def wait(self, expected: int = 0, seconds: float = 900.0) -> str:
         """Until the line has ended, as is expected; what was shown."""
         until = time.monotonic() + seconds
         while self.look():
@@ -147,7 +147,7 @@ class Reader:
 
     def proposed(self) -> str:
         """The newest proposal's digest, as the hospital's list shows it."""
-        until = time.monotonic() + 120
+        until = time.monotonic() + 480
         while True:
             shown = Terminal(self.machines["hospital"], "fedkd site approve hospital").wait()
             found = re.findall(r"^(\w{12})  pending", shown, re.MULTILINE)
@@ -172,7 +172,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         yaml.safe_dump(schema, sort_keys=False)
     )
     records = HEART_DISEASE / "processed.cleveland.data"
-    shutil.copy(records, found.machines["hospital"] / "records.csv")
+    shutil.copyfile(records, found.machines["hospital"] / "records.csv")
     try:
         yield found
     finally:
