@@ -24,6 +24,7 @@ from typing import Self
 from fedkd.cli.bench.deployed_hospitals import Hospitals
 from fedkd.cli.bench.made_up import names_of
 from fedkd.deploy.starting import free_port
+from fedkd.federation.flower.ray import short_temp
 from tests.stories.test_no_calls_home import TINY
 
 ETH_P_ALL = 3
@@ -136,7 +137,8 @@ ray.shutdown()
 
 
 def loud_ray() -> None:
-    subprocess.run([sys.executable, "-c", LOUD_RAY], check=True, cwd=Path.home())
+    env = {**os.environ, **short_temp()}
+    subprocess.run([sys.executable, "-c", LOUD_RAY], check=True, cwd=Path.home(), env=env)
 
 
 def main() -> None:
