@@ -240,7 +240,7 @@ class Hospitals:
         return self.sites[site] / "proposals" / f"{digest}.json"
 
     def ended(
-        self, process: "subprocess.Popen[bytes]", out: Path, *, seconds: float = 420.0
+        self, process: "subprocess.Popen[bytes]", out: Path, *, seconds: float = 1200.0
     ) -> Path:
         """Waits for a run to end well."""
         process.wait(timeout=seconds)

@@ -44,7 +44,7 @@ def test_its_people_let_the_new_bundle_in_and_the_run_goes_on(tmp_path: Path) ->
             time.sleep(0.3)
         status = told("site", "status", folder)
         assert status["versions"]["bundles"] == [BEFORE]
-        (warning,) = [it for it in status["warnings"] if "both halves" not in it]
+        (warning,) = [it for it in status["warnings"] if "bundle" in it]
         assert f"proposes with the bundle {digits_of(bundle_digest())}" in warning
         run = status["versions"]["coordinator"]["run"]
         yes = ["site", "approve", folder, run, "--yes", "--by", "Ada Example"]
