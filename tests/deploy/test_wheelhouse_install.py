@@ -27,7 +27,9 @@ RUN = ["data=breast_cancer", "clients.count=2", "clients.models=[logistic]", "ro
        "query.size=50", "training.local_epochs=1", "student.epochs=1"]  # fmt: skip
 REHEARSAL = ["rehearsal=true", "mechanism=dp_training", "rounds=1", "query.size=50",
              "training.local_epochs=1", "student.model=logistic", "student.epochs=1"]  # fmt: skip
-QUIET = {**os.environ, "FEDKD_QUIET": "1", "OMP_NUM_THREADS": "1"}
+QUIET = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+QUIET |= {"FEDKD_QUIET": "1", "OMP_NUM_THREADS": "1"}
+"""An environment of its own finds its modules by itself, and keeps them compiled."""
 
 
 def index_answers(folder):
