@@ -1,6 +1,7 @@
 """Coordinators and hospitals to try: folders with real keys, and a coordinator that runs."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -11,12 +12,34 @@ import pytest
 
 from fedkd.deploy.coordinator import invite
 from fedkd.deploy.joining import Joined, join
+from fedkd.deploy.offline import StillConnected, drop_network
 from fedkd.deploy.server_folder import ServerFolder, make_server
 
 needs_nginx = pytest.mark.skipif(
     shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin") is None,
     reason="nginx is not installed on this machine",
 )
+
+
+def may_be_offline() -> bool:
+    """Whether a process here may take the network away from itself, as a site service does."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            drop_network()
+            code = 0
+        except StillConnected:
+            pass
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+needs_offline = pytest.mark.skipif(
+    not may_be_offline(), reason="no process takes the network away from itself here"
+)
+"""Of tests whose hospitals start as people start them, without --keep-network."""
 
 SCHEMA = """\
 # Typed by a person.

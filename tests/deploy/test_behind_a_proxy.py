@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.federated import Federated, table
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import free_port, needs_nginx, needs_offline
 from tests.deploy.live import Live
 from tests.deploy.network_servers import connect_proxy, intercepting_proxy
 from tests.deploy.services import until
 from tests.stories.hospitals import Hospitals, fedkd, told
 
-pytestmark = [pytest.mark.long, needs_nginx]
+pytestmark = [pytest.mark.long, needs_nginx, needs_offline]
 NAME = "coordinator.example"
 """Which the proxy alone can look up: whoever goes another way finds nobody."""
 SITE = "north"
@@ -32,6 +32,13 @@ class OneBehind(Live):
     def __enter__(self) -> "OneBehind":
         self._found()
         return self
+
+    def start_behind(self, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its way out is the proxy on this port, whatever leads out of this machine."""
+        for name in ("https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        self.start(SITE)
 
     def said(self) -> str:
         """What `fedkd site status` says of the proxy."""
@@ -58,8 +65,7 @@ def test_a_site_behind_a_proxy_waits_for_it_says_what_it_says_and_runs(
     with connect_proxy(
         seen, refuse=lambda: refusals[-1] if refusals else None, hosts={NAME: "127.0.0.1"}
     ) as port:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
-        live.start(SITE)
+        live.start_behind(port, monkeypatch)
         until(lambda: "by 407" in live.said())
         assert "it wants a name and password" in fedkd("site", "status", live.sites[SITE])
         node = live.process(SITE)["pid"]
@@ -87,8 +93,7 @@ def test_a_site_behind_a_proxy_that_opens_what_it_carries_sends_nothing_and_says
 ) -> None:
     read: list[str] = []
     with intercepting_proxy(read=read) as port:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
-        live.start(SITE)
+        live.start_behind(port, monkeypatch)
         until(live.of_the_node)
         until(lambda: live.process(SITE)["restarts"] >= 1)  # tried again, and refused again
         until(lambda: live.process(SITE)["pid"] is None)

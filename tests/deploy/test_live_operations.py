@@ -5,11 +5,13 @@ restarted, and left by two of its four hospitals.
 """
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,14 +21,14 @@ from fedkd.deploy import superlink
 from fedkd.deploy.authority import read_certificate
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.keeping import command
-from fedkd.deploy.preparing import Whose
+from fedkd.deploy.preparing import LOGS, Whose
 from fedkd.deploy.roster import read_roster
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.deploy.supervising import supervisor_of
 from fedkd.federation.asking import GONE, NOT_ADMITTED
 from fedkd.federation.durable import read_json, write_json
 from tests.deploy.federated import table
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import free_port, needs_nginx, needs_offline
 from tests.deploy.listening import Address, is_loopback, listened_on, processes_of
 from tests.deploy.live import Live, admitted, named
 from tests.deploy.services import until
@@ -34,7 +36,7 @@ from tests.deploy.test_faults_in_a_federation import happened, open_round, round
 from tests.deploy.test_nothing_secret_leaves import PART, SECRETS, found_in
 from tests.stories.hospitals import Hospitals, fedkd, told
 
-pytestmark = [pytest.mark.long, needs_nginx]
+pytestmark = [pytest.mark.long, needs_nginx, needs_offline]
 EAST, NORTH, SOUTH, WEST = SITES = ("east", "north", "south", "west")
 ROWS = {site: table(320)[number::4] for number, site in enumerate(SITES)}
 COORDINATOR = "coordinator"
@@ -129,6 +131,45 @@ def failing(live: Operated) -> tuple[Path, dict[str, set[Address]]]:
     return out, listened
 
 
+@contextmanager
+def held(live: Live, site: str, out: Path) -> Iterator[int]:
+    """The open round of a run, which waits for a site whose service stands still meanwhile."""
+    while True:
+        with live.frozen(site):
+            number = open_round(out)
+            if number not in read_of(live, site, named(out)):
+                yield number
+                return
+        until(lambda number=number: open_round(out) > number, every=0.02)  # it was too quick
+
+
+def read_of(live: Live, site: str, run: str) -> set[int]:
+    """As `rounds_of`, without waiting for a service that stands still while it writes."""
+    log = Hospital(live.sites[site]).site / "log.sqlite"
+    with closing(sqlite3.connect(log)) as read:
+        rows = read.execute("SELECT body FROM entries WHERE type = 'release.outputs'").fetchall()
+    said = [json.loads(body) for (body,) in rows]
+    return {it["round"] for it in said if it["run"] == run}
+
+
+def answered(live: Operated, site: str, run: str, number: int) -> bool:
+    """Whether a site's answer is with the coordinator: by its log, and by what its node sent."""
+    if number not in rounds_of(live, site, run):
+        return False
+    node = (Hospital(live.sites[site]).letterbox / LOGS / "node.log").read_text(errors="replace")
+    return "Sent successfully" in node.rpartition(f", ROUND {number}]")[2]
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """What stands on the disk while those run who write it."""
+    found = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # it was moved to its place meanwhile
+            if path.is_file():
+                found[path.relative_to(folder).as_posix()] = path.read_bytes()
+    return found
+
+
 def left_out(out: Path) -> dict[int, dict[str, str]]:
     """By round, who was left out of a run, and why."""
     with Log(out / "server" / "log.sqlite", "server") as log:
@@ -159,11 +200,12 @@ def test_figures_are_served_and_all_else_listens_on_loopback_alone(
     live: Operated, failing: tuple[Path, dict[str, set[Address]]]
 ) -> None:
     _, listened = failing
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for name, addresses in listened.items():
         assert all(map(is_loopback, addresses)), (name, addresses)
         assert ("127.0.0.1", live.figures[name]) in addresses
         where = f"http://127.0.0.1:{live.figures[name]}/metrics"
-        with urllib.request.urlopen(where, timeout=60) as figures:
+        with directly.open(where, timeout=60) as figures:
             assert b"\nfedkd_" in figures.read()
 
 
@@ -174,11 +216,7 @@ def test_what_a_turn_raised_is_in_no_byte_at_the_coordinator(
     assert left_out(out) == {1: {SOUTH: "refused: failed"}}
     at_home = Hospital(live.sites[SOUTH]).site / "errors.txt"
     assert found_in(at_home.read_bytes(), PLANTED) == set(PLANTED)
-    files = {
-        path.relative_to(live.federation).as_posix(): path.read_bytes()
-        for path in live.federation.rglob("*")
-        if path.is_file()
-    }
+    files = files_in(live.federation)
     run = out.relative_to(live.federation).as_posix()
     assert files.keys() >= {
         "superlink/state.db", "superlink/superlink.log", "nginx/logs/access.log",
@@ -191,23 +229,22 @@ def test_what_a_turn_raised_is_in_no_byte_at_the_coordinator(
 
 
 def test_a_hospital_that_is_paused_in_a_run_answers_again_once_it_resumes(live: Operated) -> None:
-    process, out = live.begun("rounds=5")
+    process, out = live.begun("rounds=8")
     run = named(out)
-    with live.frozen(EAST):  # keeps the round open
-        held = open_round(out)
+    with held(live, EAST, out) as first:
+        until(lambda: answered(live, NORTH, run, first))
         assert "refuses every question" in fedkd("site", "pause", live.sites[NORTH])
         before = rounds_of(live, NORTH, run)
-    happened(process, out, f"/{held + 2}/posed")
-    with live.frozen(EAST):
-        later = open_round(out)
+    happened(process, out, f"/{first + 2}/posed")
+    with held(live, EAST, out) as later:
         assert rounds_of(live, NORTH, run) == before
         fedkd("site", "resume", live.sites[NORTH])
     live.ended(process, out)
     took, without = admitted(out), left_out(out)
-    assert without[held + 1] == {NORTH: "refused: paused"}
-    assert set(took[held + 1]) == {EAST, SOUTH, WEST}
+    assert without[first + 1] == {NORTH: "refused: paused"}
+    assert set(took[first + 1]) == {EAST, SOUTH, WEST}
     assert set(took[later + 1]) == set(SITES)
-    assert without[5] == {}
+    assert without[8] == {}
     assert rounds_of(live, NORTH, run) == [number for number in took if NORTH in took[number]]
     assert "CONSISTENT" in fedkd("audit", "verify", out)
 
@@ -215,10 +252,10 @@ def test_a_hospital_that_is_paused_in_a_run_answers_again_once_it_resumes(live: 
 def test_hospitals_connect_again_after_a_new_certificate_and_a_new_start(live: Operated) -> None:
     server, sites = ServerFolder(live.federation), live.there
     keepers = {site: supervisor_of(Hospital(live.sites[site]).run) for site in sites}
-    before = superlink.served(server.settings())
+    before = superlink.served(server.settings(), 60.0)
     fedkd("server", "rotate", "--dir", live.federation)
     new = read_certificate(server.keys / "server.crt")
-    assert superlink.served(server.settings()) == before != new
+    assert superlink.served(server.settings(), 60.0) == before != new
     assert is_warned_of_the_old_one(live)
     fedkd("server", "stop", live.federation)
     for site in sites:
@@ -226,7 +263,7 @@ def test_hospitals_connect_again_after_a_new_certificate_and_a_new_start(live: O
     live.start_server()
     live.connected(*sites)
     Hospitals.connected(live, *sites)  # as the coordinator sees it
-    assert superlink.served(server.settings()) == new
+    assert superlink.served(server.settings(), 60.0) == new
     assert not is_warned_of_the_old_one(live)
     assert {site: supervisor_of(Hospital(live.sites[site]).run) for site in sites} == keepers
 
@@ -238,25 +275,25 @@ def is_warned_of_the_old_one(live: Operated) -> bool:
 
 def test_a_run_goes_on_without_who_is_revoked_and_who_leaves_meanwhile(live: Operated) -> None:
     """The one is asked nothing more; of the other no process is left."""
-    process, out = live.begun("rounds=3", "audit.threshold=2")
+    process, out = live.begun("rounds=4", "audit.threshold=2")
     run, folder, outbox = named(out), live.sites[NORTH], live.sites[WEST] / "letterbox" / "outbox"
     assert processes_of(folder)
-    with live.frozen(EAST):  # keeps the round open
-        held = open_round(out)
+    with held(live, EAST, out) as last:
         for site in (NORTH, WEST):
-            until(lambda site=site: held in rounds_of(live, site, run))
+            until(lambda site=site: answered(live, site, run, last))
         fedkd("server", "revoke", WEST, "--dir", live.federation)
         fedkd("site", "leave", folder, "--yes")
-        assert processes_of(folder) == []
+        until(lambda: not processes_of(folder))  # the last of them ends once its lock is free
         until(lambda: not live.is_connected(WEST), every=0.2)
         before = len(list(outbox.iterdir()))
     live.ended(process, out)
     took, without = admitted(out), left_out(out)
-    assert set(took[held]) == set(SITES)
-    for number in range(held + 1, 4):
+    assert set(took[last]) == set(SITES)
+    assert last < 4
+    for number in range(last + 1, 5):
         assert set(took[number]) == {EAST, SOUTH}
         assert without[number] == {NORTH: GONE, WEST: NOT_ADMITTED}
     for site in (NORTH, WEST):
-        assert rounds_of(live, site, run) == list(range(1, held + 1))
+        assert rounds_of(live, site, run) == list(range(1, last + 1))
     assert len(list(outbox.iterdir())) == before
     assert "CONSISTENT" in fedkd("audit", "verify", out)

@@ -18,7 +18,7 @@ import pytest
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.starting import LETTERBOX, NODE, SERVICE
 from fedkd.deploy.supervising import state_of
-from tests.deploy.federations import coordinator, enrolled, fedkd, needs_nginx, told
+from tests.deploy.federations import coordinator, enrolled, fedkd, needs_nginx, needs_offline, told
 from tests.deploy.services import can_mount, until
 from tests.deploy.test_founding import AMERICAN, SCHEMA, Made
 
@@ -26,10 +26,33 @@ USER, NUMBER = "nobody", 65534
 HEAVY = ("libtorch", "/torch/", "/pandas/", "/sklearn/", "/scipy/", "/opacus/")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
+
+def may_look() -> bool:
+    """Whether this user may start a process as somebody else, and look into it afterwards.
+
+    Root of a container may not always do either.
+    """
+    try:
+        with subprocess.Popen(
+            ["sleep", "60"], user=NUMBER, group=NUMBER, extra_groups=[], env={"TOLD": "here"}
+        ) as other:
+            try:
+                Path(f"/proc/{other.pid}/maps").read_bytes()
+                return b"TOLD=here" in Path(f"/proc/{other.pid}/environ").read_bytes()
+            finally:
+                other.kill()
+    except OSError:
+        return False
+
+
 pytestmark = [
     pytest.mark.long,
     needs_nginx,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root may start a half as somebody else"),
+    needs_offline,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not may_look(),
+        reason="only root may start a half as somebody else, and look into it",
+    ),
 ]
 
 
@@ -39,7 +62,8 @@ def in_reach(folder: Path) -> list[str]:
     What no other user may enter on the way to them (a home, say) is covered in a mount namespace of
     that command's own, and what is needed is laid in there again, by way of `folder`.
     """
-    needed = [Path(each) for each in (sys.base_prefix, sys.prefix, CHECKOUT)]
+    named = [Path(each) for each in (sys.base_prefix, sys.prefix, CHECKOUT)]
+    needed = dict.fromkeys([*named, *(each.resolve() for each in named)])
     shut = {each: found for each in needed if (found := first_shut(each)) is not None}
     if not shut:
         return []
@@ -48,13 +72,23 @@ def in_reach(folder: Path) -> list[str]:
     lines = ["set -e", "umask 022"]
     for number, path in enumerate(shut):
         kept = folder / f"kept{number}"
-        lines += [f"mkdir {shlex.quote(str(kept))}", f"mount --bind {quoted(path, kept)}"]
+        lines += [f"mkdir -p {shlex.quote(str(kept))}", f"mount --bind {quoted(path, kept)}"]
     for path in dict.fromkeys(shut.values()):
         lines.append(f"mount -t tmpfs -o mode=0755 tmpfs {quoted(path)}")
     for number, path in enumerate(shut):
         kept = folder / f"kept{number}"
         lines += [f"mkdir -p {quoted(path)}", f"mount --bind {quoted(kept, path)}"]
     return ["unshare", "-m", "bash", "-c", "\n".join([*lines, 'exec "$0" "$@"'])]
+
+
+def may_import(words: list[str]) -> bool:
+    """Whether the other user may read what is installed here, behind these words."""
+    become = f"import os, sys; os.setgroups([]); os.setgid({NUMBER}); os.setuid({NUMBER}); "
+    tried = "os.execv(sys.executable, [sys.executable, '-I', '-c', 'import fedkd, flwr'])"
+    done = subprocess.run(
+        [*words, sys.executable, "-c", become + tried], capture_output=True, check=False
+    )
+    return done.returncode == 0
 
 
 def quoted(*paths: Path) -> str:
@@ -129,10 +163,15 @@ def test_a_rehearsal_by_two_users_shows_the_network_nothing_that_reads_records()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         folder.chmod(0o755)
+        if (shut := first_shut(folder)) is not None:
+            pytest.skip(f"no other user may enter {shut}, where temporary files are")
         rehearsed(folder)
 
 
 def rehearsed(folder: Path) -> None:
+    reach = in_reach(folder)
+    if not may_import(reach):
+        pytest.skip("no other user may read Python, what is installed, or this checkout")
     server = coordinator(folder / "there", schema=SCHEMA)
     joined = enrolled(server, "north", folder / "hospital")
     hospital = Hospital(folder / "hospital")
@@ -141,27 +180,27 @@ def rehearsed(folder: Path) -> None:
     made.found(made.typed(AMERICAN, mechanism="none"))
     for path in filter(Path.is_file, hospital.folder.iterdir()):
         path.chmod(0o600)
-    begun = fedkd("server", "start", server.folder, "--detach", seconds=200)
+    begun = fedkd("server", "start", server.folder, "--detach", seconds=400)
     try:
         assert begun.returncode == 0, begun.stdout + begun.stderr
         admitted = fedkd("server", "admit", joined.path, "--dir", server.folder, "--yes")
         assert admitted.returncode == 0, admitted.stdout + admitted.stderr
         words = ["site", "start", str(hospital.folder), "--letterbox-user", USER, "--detach"]
         started = subprocess.run(
-            [*in_reach(folder), sys.executable, "-m", "fedkd", *words],
-            capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
+            [*reach, sys.executable, "-m", "fedkd", *words],
+            capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, check=False,
             extra_groups=[0],  # as a login has them: they are not handed on
         )  # fmt: skip
         assert started.returncode == 0, started.stdout + started.stderr
         assert "both halves run as one user" not in started.stdout
         with Watch(hospital.letterbox) as watch:
-            until(lambda: told("site", "status", hospital.folder)["connected"] is True, 120)
+            until(lambda: told("site", "status", hospital.folder)["connected"] is True, 300)
             expect_apart(hospital)
             ran = fedkd(
                 "run", "--federation", server.folder, "rehearsal=true", "query=synthetic",
                 "generator=dictionary", "query.size=20", "rounds=2", "student.model=logistic",
                 "training.local_epochs=1", "training.lesson_epochs=1", "student.epochs=1",
-                "mechanism=none", f"out={folder}/run", seconds=300,
+                "mechanism=none", f"out={folder}/run", seconds=900,
             )  # fmt: skip
             assert ran.returncode == 0, ran.stdout + ran.stderr
     finally:

@@ -1,12 +1,12 @@
 """A real deployment on loopback: a SuperLink behind TLS, one SuperNode a site, nothing stays."""
 
+import http.client
 import os
 import socket
 import ssl
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,12 +19,30 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+ON_LOOPBACK = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+"""Whatever proxy leads from this machine to an index of packages."""
 
 
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+def is_healthy(port: int, trust: ssl.SSLContext | None = None) -> bool:
+    """Whether a SuperLink answers on loopback, over TLS where there is somebody to `trust`."""
+    asked = (
+        http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
+        if trust is None
+        else http.client.HTTPSConnection("127.0.0.1", port, timeout=5.0, context=trust)
+    )
+    try:
+        asked.request("GET", "/health")
+        return asked.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        asked.close()
 
 
 class Deployment:
@@ -45,6 +63,7 @@ class Deployment:
             "OMP_NUM_THREADS": "1",
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.3",
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            **ON_LOOPBACK,
         }
 
     def __enter__(self) -> Self:
@@ -66,13 +85,13 @@ class Deployment:
     ) -> None:
         self._end()
 
-    def run(self, out: Path, *, seconds: float = 240.0) -> str:
+    def run(self, out: Path, *, seconds: float = 600.0) -> str:
         """Runs the app on the deployment; returns what it printed."""
         done = self._flwr("run", str(ROOT), "fed", "--stream", "--run-config", f'out="{out}"',
                           seconds=seconds)  # fmt: skip
         return done.stdout + done.stderr
 
-    def wait_for(self, path: Path, seconds: float = 30.0) -> bool:
+    def wait_for(self, path: Path, seconds: float = 120.0) -> bool:
         """Whether `path` appears within `seconds`."""
         until = time.monotonic() + seconds
         while not path.exists() and time.monotonic() < until:
@@ -105,17 +124,11 @@ class Deployment:
             "--health-server-address", f"127.0.0.1:{free_port()}",
         )  # fmt: skip
         trust = ssl.create_default_context(cafile=str(self.ca))
-        url = f"https://127.0.0.1:{self.port}/health"
-        until = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(url, context=trust, timeout=2) as answer:
-                    if answer.status == 200:
-                        return
-            except OSError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.2)
+        until = time.monotonic() + 240
+        while not is_healthy(self.port, trust):
+            assert self.processes[-1].poll() is None, self.logs()
+            assert time.monotonic() < until, self.logs()
+            time.sleep(0.2)
 
     def _supernode(self, number: int, name: str, folder: Path) -> None:
         key = ec.generate_private_key(ec.SECP384R1())
@@ -155,7 +168,7 @@ class Deployment:
             )
         )
 
-    def _flwr(self, *words: str, seconds: float = 60.0) -> "subprocess.CompletedProcess[str]":
+    def _flwr(self, *words: str, seconds: float = 240.0) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [str(BIN / "flwr"), *words],
             env=self.env, cwd=self.folder, capture_output=True, text=True,

@@ -58,7 +58,7 @@ def told(*words: object) -> Any:
     """What a reading command says with --json."""
     done = subprocess.run(
         [sys.executable, "-m", "fedkd", *map(str, words), "--json"],
-        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
+        capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
@@ -143,7 +143,7 @@ class Hospitals:
         """A hospital's service and letterbox."""
         fedkd("site", "start", self.sites[site], "--detach", more=SHORT)
 
-    def connected(self, *sites: str, seconds: float = 90.0) -> None:
+    def connected(self, *sites: str, seconds: float = 300.0) -> None:
         """Waits until the coordinator sees these sites connected."""
         until = time.monotonic() + seconds
         while True:
@@ -222,7 +222,7 @@ class Hospitals:
         folder = self.federation / "runs"
         return sorted(folder.iterdir()) if folder.exists() else []
 
-    def say_yes(self, out: Path, *words: object, seconds: float = 120.0) -> None:
+    def say_yes(self, out: Path, *words: object, seconds: float = 300.0) -> None:
         """At each hospital a person approves, with these words, once the proposal is there."""
         until, proposal = time.monotonic() + seconds, out / "proposal.json"
 
@@ -240,7 +240,7 @@ class Hospitals:
         return self.sites[site] / "proposals" / f"{digest}.json"
 
     def ended(
-        self, process: "subprocess.Popen[bytes]", out: Path, *, seconds: float = 420.0
+        self, process: "subprocess.Popen[bytes]", out: Path, *, seconds: float = 1200.0
     ) -> Path:
         """Waits for a run to end well."""
         process.wait(timeout=seconds)

@@ -24,6 +24,7 @@ from typing import Self
 from fedkd.cli.bench.deployed_hospitals import Hospitals
 from fedkd.cli.bench.made_up import names_of
 from fedkd.deploy.starting import free_port
+from fedkd.federation.flower.ray import short_temp
 from tests.stories.test_no_calls_home import TINY
 
 ETH_P_ALL = 3
@@ -98,7 +99,7 @@ def probe(heard: Heard) -> None:
             [program, "--insecure", "--port", str(free_port())], cwd=Path.home(), stdout=log,
             stderr=log, start_new_session=True,
         )  # fmt: skip
-    until = time.monotonic() + 20
+    until = time.monotonic() + 240
     while not any("telemetry" in call for call in heard.calls) and time.monotonic() < until:
         time.sleep(0.2)
     os.killpg(loud.pid, signal.SIGKILL)
@@ -136,7 +137,8 @@ ray.shutdown()
 
 
 def loud_ray() -> None:
-    subprocess.run([sys.executable, "-c", LOUD_RAY], check=True, cwd=Path.home())
+    env = {**os.environ, **short_temp()}
+    subprocess.run([sys.executable, "-c", LOUD_RAY], check=True, cwd=Path.home(), env=env)
 
 
 def main() -> None:

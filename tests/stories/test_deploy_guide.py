@@ -18,12 +18,25 @@ import pytest
 import yaml
 
 from fedkd.data.sources.heart_disease import DICTIONARY
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import free_port, needs_nginx, needs_offline
 from tests.stories.hospitals import HEART_DISEASE, kill_all_of
+
+
+def may_type() -> bool:
+    """Whether there are terminals, and the shell in which the guide's lines are typed."""
+    try:
+        for end in pty.openpty():
+            os.close(end)
+    except OSError:
+        return False
+    return shutil.which("bash") is not None
+
 
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.skipif(not may_type(), reason="no terminal, or no bash, on this machine"),
     needs_nginx,
+    needs_offline,
     pytest.mark.skipif(not HEART_DISEASE.exists(), reason="the heart disease data are not here"),
 ]
 GUIDE = Path(__file__).parents[2] / "docs" / "deploy.md"
@@ -59,12 +72,12 @@ class Terminal:
         )  # fmt: skip
         os.close(slave)
 
-    def wait(self, expected: int = 0, seconds: float = 300.0) -> str:
+    def wait(self, expected: int = 0, seconds: float = 900.0) -> str:
         """Until the line has ended, as is expected; what was shown."""
         until = time.monotonic() + seconds
         while self.look():
             assert time.monotonic() < until, f"{self.line}\n{self.shown}"
-        code = self._process.wait(30)
+        code = self._process.wait(120)
         os.close(self._master)
         assert code == expected, f"{self.line} ended with {code}\n{self.shown}"
         return self.shown
@@ -146,7 +159,7 @@ class Reader:
 
     def proposed(self) -> str:
         """The newest proposal's digest, as the hospital's list shows it."""
-        until = time.monotonic() + 120
+        until = time.monotonic() + 480
         while True:
             shown = Terminal(self.machines["hospital"], "fedkd site approve hospital").wait()
             found = re.findall(r"^(\w{12})  pending", shown, re.MULTILINE)
@@ -171,7 +184,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         yaml.safe_dump(schema, sort_keys=False)
     )
     records = HEART_DISEASE / "processed.cleveland.data"
-    shutil.copy(records, found.machines["hospital"] / "records.csv")
+    shutil.copyfile(records, found.machines["hospital"] / "records.csv")
     try:
         yield found
     finally:

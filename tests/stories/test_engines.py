@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from fedkd.audit import Log
 from fedkd.cli.configuration import compose
 from fedkd.cli.run import prepare
 from fedkd.cli.simulate import simulate_one
-from tests.stories.deployment import BIN, ROOT, Deployment, free_port
+from fedkd.federation.flower.ray import short_temp
+from tests.stories.deployment import (
+    BIN,
+    ON_LOOPBACK,
+    ROOT,
+    Deployment,
+    free_port,
+    is_healthy,
+)
 from tests.stories.forked import forked
 from tests.stories.test_a_deployment_calls_nobody import heard, needs_namespace
 from tests.stories.test_no_calls_home import RUN, calls
@@ -60,8 +69,14 @@ def in_process(tmp_path: Path, overrides: list[str]) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_ray_gives_the_same_student_and_leaves_no_process_behind(tmp_path: Path) -> None:
-    run = tmp_path / "ray"
-    assert forked(lambda: simulate_one([*FOUR, "engine=ray", f"out={run}"])) == 0
+    run, far = tmp_path / "ray", tmp_path / "temporary-files-of-a-machine-that-has-them-far-away"
+    far.mkdir()
+
+    def simulated() -> None:
+        os.environ["TMPDIR"] = str(far)  # too long for a socket's name
+        simulate_one([*FOUR, "engine=ray", f"out={run}"])
+
+    assert forked(simulated) == 0
     assert said(run) == in_process(tmp_path, FOUR)
     assert left_behind(str(run)) == []
 
@@ -95,21 +110,48 @@ def test_flwr_run_gives_the_same_student(tmp_path: Path) -> None:
         "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port := free_port()),
         "FLWR_LOCAL_CONTROL_API_PORT": str(port),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        **ON_LOOPBACK,
+        **short_temp(),
     }
+    home.mkdir()
+    superlink = local_superlink(port, env)
     try:
-        subprocess.run(
+        done = subprocess.run(
             [str(BIN / "flwr"), "run", str(ROOT), "--stream",
              "--federation-config", "num-supernodes=2 client-resources-num-cpus=1",
              "--run-config", f'out="{run}" overrides="{overrides}"'],
-            env=env, cwd=tmp_path, capture_output=True, timeout=240, check=True,
+            env=env, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
-        until = time.monotonic() + 30
+        assert done.returncode == 0, done.stdout + done.stderr
+        until = time.monotonic() + 120
         while not (run / "summary.json").exists() and time.monotonic() < until:
             time.sleep(0.2)
+        assert (run / "summary.json").exists(), done.stdout + done.stderr
     finally:
         end_all_of(f"FLWR_HOME={home}")  # Flower leaves a SuperLink behind: it is not ours to leave
+        superlink.wait()
     ours, theirs = said(run), in_process(tmp_path, TWO)
     assert ours == theirs
+
+
+def local_superlink(port: int, env: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """The SuperLink that `flwr run` finds: its own it would wait for 15 seconds (flwr 1.41)."""
+    home = Path(env["FLWR_HOME"])
+    with (home / "superlink.log").open("wb") as log:
+        started = subprocess.Popen(
+            [str(BIN / "flower-superlink"), "--insecure", "--simulation",
+             "--isolation", "subprocess", "--control-api-address", f"127.0.0.1:{port}",
+             "--host", "127.0.0.1", "--port", str(port), "--database", str(home / "state.db")],
+            env=env, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    until = time.monotonic() + 240
+    while not is_healthy(port):
+        said = (home / "superlink.log").read_text(errors="replace")
+        assert started.poll() is None, said
+        assert time.monotonic() < until, said
+        time.sleep(0.2)
+    return started
 
 
 # Here and not beside their like: what starts Ray stays in one file, and so in one process.
@@ -134,22 +176,43 @@ def test_ray_as_it_comes_and_a_worker_of_it_are_heard(tmp_path: Path) -> None:
 
 
 def end_all_of(setting: str) -> None:
-    """Ends every process that was started with `setting` in its environment."""
+    """Ends every process that was started with `setting` in its environment, and what they start.
+
+    One that was forked while the others were looked at is found by the next look.
+    """
+    until = time.monotonic() + 60
+    while (found := started_with(setting)) and time.monotonic() < until:
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def started_with(setting: str) -> list[int]:
+    found = []
     for path in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError):
             if setting.encode() in (path / "environ").read_bytes().split(b"\0"):
-                os.kill(int(path.name), signal.SIGKILL)
-        except (OSError, ProcessLookupError):
-            continue
+                found.append(int(path.name))
+    return found
 
 
-def left_behind(mark: str) -> list[str]:
-    """Command lines of processes that still run and name `mark`, or are Ray's."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pid,stat,args"], check=True, capture_output=True, text=True
-    )
-    return [
-        line
-        for line in listed.stdout.splitlines()
-        if (mark in line or "raylet" in line) and " Z" not in line and str(os.getpid()) not in line
-    ]
+def left_behind(mark: str, seconds: float = 30.0) -> list[str]:
+    """Command lines of processes that name `mark`, or are Ray's, and do not end.
+
+    What was killed runs for a moment longer. Of a process that has ended no command line is left.
+    """
+    until = time.monotonic() + seconds
+    while (found := named(mark)) and time.monotonic() < until:
+        time.sleep(0.1)
+    return found
+
+
+def named(mark: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if (mark in words or "raylet" in words) and int(path.name) != os.getpid():
+                found.append(words)
+    return found

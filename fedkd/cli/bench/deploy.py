@@ -214,6 +214,8 @@ def _added(hospitals: Hospitals, most: int, began: float, steps: list[dict[str, 
             }
         )
         _say_step(steps[-1])
+        if len(hospitals.hospitals) >= most:
+            break  # whatever time and memory are left
         per_step = steps[-1]["elapsed_s"] / len(steps)
         if steps[-1]["elapsed_s"] + per_step > MOST_SECONDS:
             return f"{MOST_SECONDS:g} seconds were over"

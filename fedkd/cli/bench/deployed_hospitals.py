@@ -17,7 +17,7 @@ from fedkd.deploy.server_folder import make_server
 from fedkd.deploy.starting import free_port
 from fedkd.knowledge import BadInput
 
-START_SECONDS, APPROVE_SECONDS = 180.0, 120.0
+START_SECONDS, APPROVE_SECONDS = 300.0, 300.0
 FEDKD = (sys.executable, "-m", "fedkd")
 
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
@@ -20,6 +20,8 @@ from fedkd.knowledge import BadInput
 
 RUN_VARIABLE = "FEDKD_SIMULATED_RUN"
 """Tells the workers of a simulation which run's sites they play."""
+_MOST_TEMP: Final = 39
+"""Bytes: a socket's address has 107 on Linux, and Ray puts 68 behind its temporary folder's."""
 
 
 def run_on_ray(
@@ -52,6 +54,7 @@ def run_on_ray(
     logging.getLogger("flwr").setLevel(logging.ERROR)
     paths = [str(app_root), *filter(None, [os.environ.get("PYTHONPATH")])]
     changed = {**QUIET, "PYTHONPATH": os.pathsep.join(paths), RUN_VARIABLE: str(run_folder)}
+    changed |= short_temp()
     before = {name: os.environ.get(name) for name in [*changed, "HOME"]}
     os.environ.update(changed)
     home = Path(tempfile.mkdtemp(prefix="fedkd-ray-"))
@@ -85,6 +88,13 @@ def run_on_ray(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def short_temp() -> dict[str, str]:
+    """What tells Ray of a shorter place for its sockets than TMPDIR, where that is too long."""
+    if "RAY_TMPDIR" in os.environ or len(os.fsencode(os.environ.get("TMPDIR", ""))) <= _MOST_TEMP:
+        return {}
+    return {"RAY_TMPDIR": "/tmp"}  # noqa: S108 - Ray's own choice where there is no TMPDIR
 
 
 def _remove(folder: Path) -> None:
