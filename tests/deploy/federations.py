@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -50,10 +51,29 @@ columns:
 """
 
 
+PATIENT = 60.0
+"""Seconds for what a machine under load does late, and what is otherwise done at once."""
+
+
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """A port of loopback that nobody else is given for as long as this process lives.
+
+    It is none of those that the kernel picks from by itself: a connection that goes out takes no
+    port that was chosen and is not listened on yet. A name of the abstract kind (unix(7)) keeps it
+    from other tests, which run in other processes.
+    """
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    by_hand = [port for port in range(10_000, 65_536) if not low <= port <= high]
+    while True:
+        port = secrets.choice(by_hand or range(10_000, 65_536))
+        with socket.socket(socket.AF_UNIX) as kept, socket.socket() as tried:
+            try:
+                kept.bind(f"\0fedkd-test-port-{port}")
+                tried.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            kept.detach()
+        return port
 
 
 def coordinator(folder: Path, name: str = "heart", schema: str = SCHEMA) -> ServerFolder:
@@ -76,7 +96,7 @@ def enrolled(server: ServerFolder, site: str, folder: Path) -> Joined:
     return join(paper, folder)
 
 
-def fedkd(*words: object, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+def fedkd(*words: object, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "fedkd", *map(str, words)],
         capture_output=True,
@@ -95,13 +115,16 @@ def told(*words: object) -> dict[str, object]:
     return said
 
 
-def raw(port: int, authority: Path, request: bytes, seconds: float = 5.0) -> bytes:
-    """What comes back for exactly these bytes over TLS; a connection that stays open is left."""
+def raw(port: int, authority: Path, request: bytes, seconds: float = PATIENT) -> bytes:
+    """What comes back for exactly these bytes over TLS; a connection that stays open is left.
+
+    That is one on which nothing came for so many `seconds`.
+    """
     import ssl
 
     trust = ssl.create_default_context(cafile=str(authority))
     with (
-        socket.create_connection(("127.0.0.1", port), seconds) as bare,
+        socket.create_connection(("127.0.0.1", port), PATIENT) as bare,
         trust.wrap_socket(bare, server_hostname="localhost") as secure,
     ):
         secure.sendall(request)

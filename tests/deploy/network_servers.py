@@ -9,11 +9,7 @@ from email.utils import formatdate
 
 import trustme
 
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+from tests.deploy.federations import PATIENT
 
 
 @contextmanager
@@ -26,7 +22,7 @@ def listening(serve):
 
         def answered(line):
             with suppress(OSError), line:
-                line.settimeout(5)
+                line.settimeout(PATIENT)
                 serve(line)
 
         def loop():
@@ -92,6 +88,8 @@ def connect_proxy(seen, *, password=None, refuse=None, hosts=None):
 
     def serve(line):
         head = request_of(line)
+        if not head:  # whoever came went again
+            return
         seen.append(head)
         method, place, _ = head.split("\r\n")[0].split(" ")
         refused = refuse() if callable(refuse) else refuse
@@ -103,7 +101,7 @@ def connect_proxy(seen, *, password=None, refuse=None, hosts=None):
             return
         host, port = place.rsplit(":", 1)
         try:
-            there = socket.create_connection(((hosts or {}).get(host, host), int(port)), timeout=5)
+            there = socket.create_connection(((hosts or {}).get(host, host), int(port)), PATIENT)
         except OSError:
             line.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
             return
@@ -125,7 +123,10 @@ def intercepting_proxy(name="Example Hospital TLS Inspection", read=None):
     authority = trustme.CA(organization_name=name)
 
     def serve(line):
-        place = request_of(line).split(" ")[1]
+        asked = request_of(line)
+        if not asked:  # whoever came went again
+            return
+        place = asked.split(" ")[1]
         line.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         context = context_of(authority.issue_cert(place.rsplit(":", 1)[0]))
         with context.wrap_socket(line, server_side=True) as secure:

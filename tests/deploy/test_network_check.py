@@ -22,10 +22,10 @@ from fedkd.deploy.network_check import STEPS, Target, check_network, clock_verdi
 from fedkd.deploy.verdicts import Verdict, in_order, not_tried, passed
 from fedkd.federation.flower.node import HEARTBEAT_SECONDS, POLL_SECONDS
 from fedkd.knowledge import BadInput
+from tests.deploy.federations import PATIENT, free_port
 from tests.deploy.network_servers import (
     connect_proxy,
     federation,
-    free_port,
     intercepting_proxy,
     listening,
 )
@@ -49,7 +49,7 @@ def target(authority, port, host="localhost"):
     return Target(host, port, authority.cert_pem.bytes().decode())
 
 
-def tried(authority, port, host="localhost", seconds=2.0):
+def tried(authority, port, host="localhost", seconds=PATIENT):
     way = check_network(target(authority, port, host), proxy_for(host), seconds)
     return {verdict.check: verdict for verdict in way.verdicts}
 
@@ -60,7 +60,7 @@ def outcomes(found):
 
 def test_the_right_authority_passes_at_every_step(authority):
     with federation(authority) as port:
-        way = check_network(target(authority, port), None, 2.0)
+        way = check_network(target(authority, port), None, PATIENT)
     assert [verdict.check for verdict in way.verdicts] == list(STEPS)
     assert in_order(way.verdicts)
     assert way.source == "127.0.0.1"
@@ -243,7 +243,7 @@ def test_a_proxy_that_wants_a_password_gets_it_and_nobody_else_does(authority, m
         found = tried(authority, port)
         assert "name and password" in found["proxy"].fix
         monkeypatch.setenv("HTTPS_PROXY", f"http://u:{SECRET}@127.0.0.1:{proxy}")
-        way = check_network(target(authority, port), proxy_for("localhost"), 2.0)
+        way = check_network(target(authority, port), proxy_for("localhost"), PATIENT)
         text = ticket(target(authority, port), "heart", "north", proxy_for("localhost"), way)
     assert in_order(way.verdicts)
     assert SECRET not in text + str([verdict.to_json() for verdict in way.verdicts])
@@ -282,7 +282,7 @@ def test_python_versions_and_disk_have_their_limits(tmp_path):
 def test_a_ticket_says_all_that_network_people_ask(authority):
     with federation(authority) as port:
         there = target(authority, port)
-        text = ticket(there, "heart", "north", None, check_network(there, None, 2.0))
+        text = ticket(there, "heart", "north", None, check_network(there, None, PATIENT))
     for part in (f"localhost:{port}", "outbound only", "TLS 1.2", "inspection",
                  "openssl s_client", "SHA-256", "PASSED", socket.gethostname()):  # fmt: skip
         assert part in text
@@ -304,7 +304,7 @@ def test_the_command_in_a_ticket_tries_what_it_says(authority, tmp_path):
     (tmp_path / "ca.crt").write_bytes(authority.cert_pem.bytes())
     with federation(authority) as port:
         there = target(authority, port)
-        text = ticket(there, "heart", "north", None, check_network(there, None, 2.0))
+        text = ticket(there, "heart", "north", None, check_network(there, None, PATIENT))
         line = next(one for one in text.splitlines() if "openssl" in one)
         said = subprocess.run(
             ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True

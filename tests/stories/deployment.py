@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -17,16 +16,12 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.deploy.federations import free_port
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 ON_LOOPBACK = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
 """Whatever proxy leads from this machine to an index of packages."""
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def is_healthy(port: int, trust: ssl.SSLContext | None = None) -> bool:
