@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -224,6 +225,32 @@ def expect_valid(folder: Path) -> None:
             "one that it takes",
             "look at address, listen and superlink_port in server.yaml",
         )
+
+
+def forget(folder: Path) -> None:
+    """Takes away the number that a proxy which was killed left behind."""
+    (folder / "nginx" / "nginx.pid").unlink(missing_ok=True)
+
+
+def came_up(folder: Path, process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Waits until a proxy has its port, or has ended; False where it takes longer.
+
+    What was left of one that was killed was forgotten before.
+    """
+    until = time.monotonic() + seconds
+    while not _written_by(folder, process.pid) and process.poll() is None:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _written_by(folder: Path, pid: int) -> bool:
+    # With its port in hand, nginx writes its number down; `nginx -t` leaves an empty file.
+    try:
+        return (folder / "nginx" / "nginx.pid").read_text() == f"{pid}\n"
+    except OSError:
+        return False
 
 
 def reload(pid: int) -> None:

@@ -83,8 +83,10 @@ def start(
         superlink.wait_until_healthy(server, settings, link, START_SECONDS)
         for line in reconcile(server):
             told(line)
-        processes.begin(PROXY, proxy.command(server.folder), untold())
-        time.sleep(_LOOK_SECONDS)
+        proxy.forget(server.folder)
+        front = processes.begin(PROXY, proxy.command(server.folder), untold())
+        if not proxy.came_up(server.folder, front, START_SECONDS):
+            raise CannotTell(f"the proxy did not listen within {START_SECONDS:g} seconds")
         if (gone := processes.gone()) is None:
             write_bytes(server.folder / "pids" / READY, b"")
             said = f"{settings.name} is reached at {settings.address}, by its fleet interface alone"

@@ -44,7 +44,7 @@ class Program:
 
     `ready` is waited for before the next one starts. `explain` reads the end of its log once it
     has ended: what to say of it, and the least seconds to wait. A `secret` waits for it behind the
-    pipe whose number `--key-fd` tells it.
+    pipe whose number `--key-fd` tells it. `more` are words that are chosen anew at each start.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Program:
     end_seconds: float = 10.0
     secret: bytes | None = field(default=None, repr=False)
     log_mode: int = 0o640
+    more: Callable[[], Sequence[str]] = tuple
 
 
 @dataclass(slots=True)
@@ -161,9 +162,9 @@ class Supervisor:
         each.begun_at = os.fstat(handle).st_size
         try:
             with behind_a_pipe(program.secret) as pipe:
-                more = [] if pipe is None else ["--key-fd", str(pipe)]
+                key = [] if pipe is None else ["--key-fd", str(pipe)]
                 each.process = subprocess.Popen(  # noqa: S603  # a command of ours, no shell
-                    [*program.command, *more],
+                    [*program.command, *program.more(), *key],
                     stdin=subprocess.DEVNULL,
                     stdout=handle,
                     stderr=handle,

@@ -11,6 +11,7 @@ import pytest
 from fedkd.deploy.running import PROXY, SERVER, pid_of, stop
 from fedkd.deploy.server_folder import ServerFolder
 from tests.deploy.federations import coordinator, fedkd, needs_nginx
+from tests.deploy.services import SECONDS, until
 
 pytestmark = [pytest.mark.deploy, needs_nginx]
 
@@ -27,6 +28,11 @@ def workers_of(master: int) -> list[int]:
     return [int(pid) for pid in found.stdout.split() if int(pid) != master]
 
 
+def state_of(pid: int) -> str:
+    """One letter of proc(5): T is stopped, Z has ended."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+
 def test_what_a_killed_coordinator_left_is_ended_by_the_next(tmp_path: Path) -> None:
     server = coordinator(tmp_path)
     started(server)
@@ -34,13 +40,16 @@ def test_what_a_killed_coordinator_left_is_ended_by_the_next(tmp_path: Path) -> 
         supervisor, master = pid_of(server, SERVER), pid_of(server, PROXY)
         assert supervisor is not None
         assert master is not None
+        left = until(lambda: workers_of(master))
         os.kill(supervisor, signal.SIGSTOP)  # so that it cannot clean up after the proxy
+        until(lambda: state_of(supervisor) == "T")
         os.kill(master, signal.SIGKILL)
-        left = workers_of(master)
-        assert left
+        until(lambda: state_of(master) == "Z")
+        assert set(left) <= set(workers_of(master))
         os.kill(supervisor, signal.SIGKILL)
+        until(lambda: pid_of(server, SERVER) is None)
         started(server)
-        assert not set(left) & set(workers_of(master))
+        until(lambda: not set(left) & set(workers_of(master)))
         assert pid_of(server, PROXY) not in (None, master)
     finally:
         stop(server)
@@ -59,7 +68,7 @@ def test_what_conducted_a_run_for_a_killed_coordinator_is_ended_by_the_next(tmp_
     left, elsewhere = conductor(server.folder / "home"), conductor(tmp_path / "home")
     try:
         started(server)
-        assert left.wait(10) == -signal.SIGKILL
+        assert left.wait(SECONDS) == -signal.SIGKILL
         assert elsewhere.poll() is None  # of another coordinator
     finally:
         stop(server)

@@ -1,15 +1,18 @@
 """The proxy's configuration: what it lets through is what a SuperNode calls, no more."""
 
 import re
+import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fedkd.deploy import proxy, superlink
+from fedkd.deploy.invitations import address
 from fedkd.deploy.server_folder import ServerFolder
 from fedkd.knowledge import BadInput
-from tests.deploy.federations import coordinator, needs_nginx
+from tests.deploy.federations import PATIENT, coordinator, needs_nginx
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,31 @@ def test_nginx_takes_the_configuration(server: ServerFolder) -> None:
         [*proxy.command(server.folder), "-t"], capture_output=True, text=True, check=False
     )
     assert "warn" not in done.stderr, done.stderr
+
+
+@needs_nginx
+def test_a_proxy_is_waited_for_until_it_has_its_port_or_has_ended(tmp_path: Path) -> None:
+    """A port that is taken is tried for by nginx for seconds: only then is it over."""
+    server = coordinator(tmp_path)
+    place = address(server.settings().address)
+
+    def runs() -> bool:
+        proxy.expect_valid(server.folder)
+        proxy.forget(server.folder)
+        process = subprocess.Popen(proxy.command(server.folder), stderr=subprocess.DEVNULL)
+        try:
+            assert proxy.came_up(server.folder, process, PATIENT)
+            with suppress(ConnectionRefusedError), socket.create_connection(place):
+                return process.poll() is None
+            return False
+        finally:
+            process.terminate()
+            process.wait()
+
+    assert runs()
+    with socket.create_server(place, backlog=0):
+        assert not runs()
+    assert runs()
 
 
 @needs_nginx
