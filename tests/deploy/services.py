@@ -16,7 +16,7 @@ from fedkd.deploy.socket import Away, Frame, Kind, request
 from fedkd.wire import Message, decode, encode, opened
 from tests.deploy.federated import Federated, FederatedGrid
 
-SECONDS = 180.0
+SECONDS = 300.0
 
 
 def until(reached: Callable[[], Any], seconds: float = SECONDS, every: float = 0.1) -> Any:

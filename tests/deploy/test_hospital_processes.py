@@ -5,8 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,11 @@ from fedkd.deploy.starting import HALVES, service_of
 from fedkd.deploy.supervising import state_of, supervisor_of
 from fedkd.wire import RollCall, decode, encode
 from tests.deploy.federations import coordinator, enrolled, fedkd, needs_nginx, told
+from tests.deploy.services import SECONDS, until
 from tests.deploy.test_founding import AMERICAN, SCHEMA, Made
 
 pytestmark = pytest.mark.deploy
 HEAVY = ("libtorch", "/pandas/", "/sklearn/", "/scipy/")
-
-
-def until(reached: Callable[[], Any], seconds: float = 90.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := reached()):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    return found
 
 
 def process_of(hospital: Hospital, name: str) -> int | None:
@@ -41,8 +33,16 @@ def process_of(hospital: Hospital, name: str) -> int | None:
     return pid
 
 
-def answers(hospital: Hospital) -> bool:
-    return service_of(hospital) is not None
+def answers(hospital: Hospital, *, but: int | None = None) -> int:
+    """The service's process once it answers; another one than `but`.
+
+    It may be quicker than its supervisor, which writes down what it has started.
+    """
+    until(lambda: process_of(hospital, "service") not in {None, but})
+    until(lambda: service_of(hospital))
+    pid = process_of(hospital, "service")
+    assert pid is not None
+    return pid
 
 
 @pytest.fixture
@@ -60,26 +60,21 @@ def start(hospital: Hospital, *words: str) -> None:
 
 def test_the_service_has_no_network_and_comes_back(hospital: Hospital) -> None:
     start(hospital, "--only", "service")
-    until(lambda: answers(hospital))
-    first = process_of(hospital, "service")
-    standing = service_of(hospital)
-    assert standing is not None
-    assert standing["network"] == "none"
+    first = answers(hospital)
+    assert until(lambda: service_of(hospital))["network"] == "none"
     devices = Path(f"/proc/{first}/net/dev").read_text().splitlines()[2:]
     assert {line.split(":")[0].strip() for line in devices} == {"lo"}
     assert not warnings(hospital, "not cut off")
 
-    reply = request(hospital.socket, Frame(Kind.ANSWER, encode(RollCall("run-1"))), 30)
+    reply = request(hospital.socket, Frame(Kind.ANSWER, encode(RollCall("run-1"))), SECONDS)
     assert decode(reply.body, 1 << 20).run == "run-1"
 
     again = fedkd("site", "start", hospital.folder, "--only", "service")
     assert again.returncode == 2
     assert "running already" in again.stderr
 
-    assert first is not None
     os.kill(first, signal.SIGKILL)
-    until(lambda: process_of(hospital, "service") not in {None, first})
-    until(lambda: answers(hospital))
+    answers(hospital, but=first)
     assert told("site", "status", hospital.folder)["running"] is True
 
     assert fedkd("site", "stop", hospital.folder).stdout == "stopped\n"
@@ -106,9 +101,10 @@ def test_a_service_that_cannot_be_cut_off_from_the_network_does_not_start(
     done = tied("site", "start", hospital.folder, "--only", "service", "--keep-network", "--detach")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING: the site service, which holds the records, is not cut off" in done.stdout
-    until(lambda: answers(hospital))
-    assert warnings(hospital, "not cut off")
-    assert "WARNING: the site service" in fedkd("site", "status", hospital.folder).stdout
+    answers(hospital)
+    until(lambda: warnings(hospital, "not cut off"))
+    said = "WARNING: the site service"
+    until(lambda: said in fedkd("site", "status", hospital.folder).stdout)
     assert "not cut off" in (hospital.run / "service.log").read_text()
 
 
@@ -118,7 +114,7 @@ def tied(*words: object, module: str = "fedkd", **more: Any) -> "subprocess.Comp
     rights = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
     return subprocess.run(
         [*rights, sys.executable, "-m", module, *map(str, words)],
-        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False,
+        capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 
 
@@ -131,10 +127,11 @@ def warnings(hospital: Hospital, saying: str) -> list[str]:
 def test_halves_that_run_as_one_user_are_warned_of(hospital: Hospital) -> None:
     done = fedkd("site", "start", hospital.folder, "--detach")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "WARNING: both halves run as one user" in done.stdout
-    assert "WARNING: both halves run as one user" in until(started_of(hospital))
-    until(lambda: answers(hospital) and (hospital.letterbox / KNOCK).exists())
-    assert warnings(hospital, "both halves run as one user")
+    said, log = "WARNING: both halves run as one user", hospital.run / "start.log"
+    assert said in done.stdout
+    until(lambda: log.exists() and said in log.read_text())
+    until((hospital.letterbox / KNOCK).exists)
+    until(lambda: warnings(hospital, "both halves run as one user"))
     assert fedkd("site", "stop", hospital.folder).returncode == 0
     assert not warnings(hospital, "both halves run as one user"), "nothing runs"
 
@@ -155,20 +152,15 @@ def test_halves_that_run_as_two_users_are_not_warned_of(hospital: Hospital) -> N
     listens.unlink()
 
 
-def started_of(hospital: Hospital) -> Callable[[], str]:
-    log = hospital.run / "start.log"
-    return lambda: log.read_text() if log.exists() and "WARNING" in log.read_text() else ""
-
-
 def test_nothing_outlives_a_supervisor_that_was_killed(hospital: Hospital) -> None:
     start(hospital, "--only", "service")
-    until(lambda: answers(hospital))
-    supervisor, service = supervisor_of(hospital.run), process_of(hospital, "service")
+    service, supervisor = answers(hospital), supervisor_of(hospital.run)
     assert supervisor is not None
     os.kill(supervisor, signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{service}").exists(), 30)
+    until(lambda: not Path(f"/proc/{service}").exists())
+    until(lambda: supervisor_of(hospital.run) is None)
     start(hospital, "--only", "service")
-    until(lambda: answers(hospital))
+    answers(hospital, but=service)
     supervisor = supervisor_of(hospital.run)
     assert supervisor is not None
     os.kill(supervisor, signal.SIGHUP)  # its terminal was closed: it ends as it does by `site stop`
@@ -193,14 +185,14 @@ def test_a_rehearsal_goes_through_the_letterbox(tmp_path: Path) -> None:
         assert told("site", "status", hospital.folder)["connected"] is not True
         admitted = fedkd("server", "admit", joined.path, "--dir", server.folder, "--yes")
         assert admitted.returncode == 0, admitted.stdout + admitted.stderr
-        until(lambda: told("site", "status", hospital.folder)["connected"] is True, 120)
+        until(lambda: told("site", "status", hospital.folder)["connected"] is True)
 
         out = tmp_path / "run"
         ran = fedkd(
             "run", "--federation", server.folder, "rehearsal=true", "query=synthetic",
             "generator=dictionary", "query.size=20", "rounds=2", "student.model=logistic",
             "training.local_epochs=1", "training.lesson_epochs=1", "student.epochs=1",
-            "mechanism=none", f"out={out}", seconds=300,
+            "mechanism=none", f"out={out}", seconds=600,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stdout + ran.stderr
         _expect_what_left_is_kept(hospital)
