@@ -31,7 +31,7 @@ from fedkd.federation.durable import read_arrays, read_json, write_json
 from fedkd.federation.flower.pinned import CLOSED_TEXT
 from fedkd.wire import Evaluation, Proposal, Reason, RollCall, decode, encode, opened
 from tests.deploy.federated import SITES, Federated, FederatedGrid, table, taken_in
-from tests.deploy.services import Service, services
+from tests.deploy.services import SECONDS, Service, services
 
 pytestmark = pytest.mark.deploy
 LETTERS = 24
@@ -150,7 +150,7 @@ class Left:
     def frame(self, site: str, sent: bytes) -> None:
         """Takes what the socket of a site says to these bytes."""
         with connected(self.running[site].hospital.socket) as connection:
-            connection.settimeout(30)
+            connection.settimeout(SECONDS)
             connection.sendall(sent)
             reply = receive(connection)
         assert reply is not None
@@ -295,7 +295,7 @@ def test_what_flower_says_of_an_exception_is_one_fixed_text() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, SECRETS["exception"]],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=SECONDS,
     )  # fmt: skip
     assert done.stdout.strip() == CLOSED_TEXT
     assert not found_in(done.stdout.encode())

@@ -15,6 +15,7 @@ from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.offline import OFFLINE, ONLINE, drop_network, network
 from fedkd.deploy.starting import service_of
 from fedkd.deploy.turns import Service
+from tests.deploy.services import until
 from tests.deploy.test_socket import Desk, at_work
 from tests.deploy.two_users import FEDKD, as_user
 
@@ -96,11 +97,9 @@ def test_a_service_says_at_once_that_its_network_came_back(tmp_path: Path) -> No
     def said() -> list[str]:
         drop_network()
         with at_work(hospital.socket, Service(Desk(), lambda told: None)):
-            before = service_of(hospital)
+            before = until(lambda: service_of(hospital))
             subprocess.run(["ip", "link", "add", "eth0", "type", "bridge"], check=True)
-            after = service_of(hospital)
-        assert before is not None
-        assert after is not None
+            after = until(lambda: service_of(hospital))
         return [before["network"], after["network"]]
 
     hospital = Hospital(tmp_path)

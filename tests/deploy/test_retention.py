@@ -48,7 +48,8 @@ from tests.deploy.test_policy import question, with_policy
 TYPE = "train.local"
 RULES = {TYPE: 365, "release.refused": 200}
 RULE = "retention in site.yaml: train.local is kept for 365 days"
-LATER = datetime.now(UTC) + timedelta(days=4000)
+NOW = datetime.now(UTC)
+LATER = NOW + timedelta(days=4000)
 
 
 def ruled(hospital: Hospital, rules: Mapping[str, int]) -> None:
@@ -61,7 +62,7 @@ def ruled(hospital: Hospital, rules: Mapping[str, int]) -> None:
 
 def say(folder: Path, days: int, type: str = TYPE, **body: Any) -> int:
     """Has the log in a site's folder say something that was written so many days ago."""
-    at = spelled(datetime.now(UTC) - timedelta(days=days))
+    at = spelled(NOW - timedelta(days=days))
     with Log(folder / "log.sqlite", "north", now=lambda: at) as log:
         said = {"dp": None, "output": f"written {days} days ago", **body}
         return log.append(f"said {len(log)}", type, said).index
@@ -95,9 +96,7 @@ def test_what_is_due_is_shown_and_nothing_is_erased(
     before = [check_log(folder / "log.sqlite") for folder in (north.site, north.rehearsal)]
     assert erase(north) == 0
     said = capsys.readouterr()
-    oldest, youngest = (
-        (datetime.now(UTC) - timedelta(days=days)).date().isoformat() for days in (500, 400)
-    )
+    oldest, youngest = ((NOW - timedelta(days=days)).date().isoformat() for days in (500, 400))
     for folder in ("site", "rehearsal"):
         shown = f"2 bodies are due, the oldest of {oldest}, the youngest of {youngest}"
         assert f"{folder:9} train.local after 365 days: {shown}" in said.out

@@ -8,7 +8,7 @@ import pytest
 from fedkd.deploy.socket import Frame, Kind, Told, request
 from fedkd.wire import Present, RollCall, encode
 from tests.deploy.federated import Federated
-from tests.deploy.services import Service, until
+from tests.deploy.services import SECONDS, Service, until
 
 pytestmark = pytest.mark.slow
 
@@ -51,4 +51,4 @@ def test_every_line_parses_after_turns_and_after_what_went_wrong(
 
 
 def tell(service: Service, told: Told) -> None:
-    request(service.hospital.socket, Frame(Kind.TELL, told.encode()), 5)
+    request(service.hospital.socket, Frame(Kind.TELL, told.encode()), SECONDS)

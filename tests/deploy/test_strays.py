@@ -15,6 +15,7 @@ import pytest
 from fedkd.deploy.running import PROXY, _boot, _end_stray, _write_pid, pid_of
 from fedkd.deploy.server_folder import ServerFolder
 from tests.deploy.federations import coordinator
+from tests.deploy.services import SECONDS
 from tests.deploy.two_users import GROUP, LETTERBOX, as_user
 
 LEADER = """
@@ -70,7 +71,7 @@ def ends(pid: int, seconds: float) -> bool:
 def test_what_a_proxy_left_is_ended(server: ServerFolder) -> None:
     with left_of_a_proxy(server) as worker:
         _end_stray(server, PROXY)
-        assert ends(worker, 10)
+        assert ends(worker, SECONDS)
 
 
 def test_what_was_written_before_the_machine_started_names_nobody(server: ServerFolder) -> None:

@@ -20,7 +20,7 @@ from fedkd.deploy.preparing import HOME, LOGS, NODE_KEY, OUTBOX, Whose, prepare_
 from fedkd.deploy.service import serve
 from fedkd.deploy.starting import LETTERBOX as LETTERBOX_HALF
 from fedkd.deploy.starting import NODE, service_of
-from fedkd.deploy.supervising import Program, is_supervised, supervisor_of
+from fedkd.deploy.supervising import Program, is_supervised, state_of, supervisor_of
 from fedkd.wire import RollCall, encode
 from tests.deploy.federations import coordinator, enrolled
 from tests.deploy.services import until
@@ -81,6 +81,7 @@ def running(hospital: Hospital) -> Iterator[int]:
         os._exit(0)
     try:
         until(lambda: log.exists() and "successful" in log.read_text())
+        until(lambda: state_of(home).get(NODE, {}).get("pid"))  # written down after it began
         yield pid
     finally:
         with suppress(ProcessLookupError):
