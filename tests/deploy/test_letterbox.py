@@ -5,8 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +48,8 @@ from fedkd.wire import (
     encode,
 )
 from tests.deploy.federated import Federated
+from tests.deploy.federations import PATIENT
+from tests.deploy.services import until
 
 HIDDEN = "patient 4711 of /srv/records/aids.csv"
 HEAVY = ("torch", "pandas", "sklearn", "scipy", "hydra", "fedkd.data", "fedkd.distill",
@@ -98,9 +99,11 @@ def serving(running: Service, path: Path) -> Iterator[None]:
     with listening(path, 0o600) as listener:
         running.listen(listener)
         worker.start()
-        yield
-        running.stop()
-        worker.join(10)
+        try:
+            yield
+        finally:
+            running.stop()
+            worker.join(PATIENT)
 
 
 @pytest.fixture
@@ -109,13 +112,6 @@ def box(tmp_path: Path) -> Iterator[Box]:
     folder = letterbox_at(tmp_path / "letterbox", tmp_path / "site.sock")
     with serving(Service(site, told.append), tmp_path / "site.sock"):
         yield Box(folder, site, told)
-
-
-def until(reached: Callable[[], bool], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_an_answer_goes_out_as_it_is_and_is_kept(box: Box) -> None:
@@ -192,7 +188,7 @@ def test_a_reply_of_a_byte_more_than_may_leave_is_never_read(tmp_path: Path) -> 
         answering = threading.Thread(target=say, args=(listener,), daemon=True)
         answering.start()
         said = decode(box.post(ASKED, True), 1 << 20)
-        answering.join(10)
+        answering.join(PATIENT)
     assert heard == [Frame(Kind.ANSWER, ASKED)]
     assert said == Refusal("north", "run-1", 0, Reason.FAILED)
     assert "the site service is away" in (box.folder / "refusals.log").read_text()
@@ -297,7 +293,7 @@ def test_whatever_a_letterbox_refuses_by_itself_becomes_an_entry(
 ) -> None:
     hospital = federated.hospitals["north"]
     with serving(Service(Site(), lambda told: remember(hospital, told)), hospital.socket):
-        reply = request(hospital.socket, Frame(Kind.TELL, told.encode()), 5)
+        reply = request(hospital.socket, Frame(Kind.TELL, told.encode()), PATIENT)
         assert reply.kind is Kind.HEARD
         until(lambda: refused_at(hospital) == [f"letterbox: {told}"])
 

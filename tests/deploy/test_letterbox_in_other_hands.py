@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,7 +28,8 @@ from fedkd.deploy.starting import programs, reached
 from fedkd.deploy.supervising import Program, Supervisor, state_of, supervisor_of
 from fedkd.federation.building import Workshop
 from fedkd.knowledge import BadInput
-from tests.deploy.federations import coordinator, enrolled
+from tests.deploy.federations import PATIENT, coordinator, enrolled
+from tests.deploy.services import until
 from tests.deploy.test_founding import AMERICAN, Made
 
 NOBODY = 65534
@@ -54,7 +54,7 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
-def in_time(call: Callable[[], object], seconds: float = 5.0) -> object:
+def in_time(call: Callable[[], object], seconds: float = PATIENT) -> object:
     """What `call` says; fails where it waits, as at a pipe that nobody writes to."""
     said: list[object] = []
     asking = threading.Thread(target=lambda: said.append(call()), daemon=True)
@@ -68,23 +68,19 @@ def supervised(folder: Path, log: Path, *, user: int | None = None, mode: int = 
     """One start of a program whose output goes to `log`, by a supervisor in its own process."""
     pid = os.fork()
     if pid == 0:
-        program = Program("node", ["/bin/echo", "said"], {}, folder, log, user, user, log_mode=mode)
+        program = Program(
+            "node", ["/bin/echo", "said"], {}, folder, log, user, user,
+            explain=lambda tail: ("", 3600.0), log_mode=mode,  # not started again meanwhile
+        )  # fmt: skip
         try:
             Supervisor(folder, [program], lambda line: None).run()
         finally:
             os._exit(0)
     try:
-        _until(lambda: state_of(folder).get("node", {}).get("restarts", 0) > 0)
+        until(lambda: state_of(folder).get("node", {}).get("restarts", 0) > 0)
     finally:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
-
-
-def _until(reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("kind", ["a link", "a second name", "a pipe", "a folder"])
@@ -123,7 +119,7 @@ def test_what_a_link_leads_to_is_not_read_back(tmp_path: Path, secret: Path) -> 
         finally:
             os._exit(0)
     try:
-        _until(lambda: state_of(run).get("node", {}).get("restarts", 0) > 0)
+        until(lambda: state_of(run).get("node", {}).get("restarts", 0) > 0)
         assert state_of(run)["node"]["said"] == "<>"
     finally:
         os.kill(pid, signal.SIGTERM)

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import resource
+import select
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fedkd.deploy import turns
 from fedkd.deploy.socket import (
     HEAD_BYTES,
     LEAST_PACE,
@@ -34,6 +36,7 @@ from fedkd.deploy.socket import (
     time_left,
 )
 from fedkd.deploy.turns import MOST_CONNECTIONS, SMALL_BYTES, Service, _Turn
+from tests.deploy.federations import PATIENT
 
 HIDDEN = "patient 4711 has syphilis"
 LARGE = MAGIC + bytes([Kind.ANSWER]) + (SMALL_BYTES + 1).to_bytes(8, "big")
@@ -53,7 +56,7 @@ class Desk:
     def handle(self, letter: bytes) -> bytes:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        self.wait.wait(10)
+        self.wait.wait(PATIENT)
         self.asked.append(letter)
         self.at_once -= 1
         if letter == b"fail":
@@ -62,18 +65,19 @@ class Desk:
 
 
 class Running:
-    def __init__(self, path: Path, desk: Desk, told: list[Told]) -> None:
-        self.path, self.desk, self.told = path, desk, told
+    def __init__(self, path: Path, desk: Desk, told: list[Told], service: Service) -> None:
+        self.path, self.desk, self.told, self.service = path, desk, told, service
 
     def ask(self, letter: bytes) -> Frame:
-        return request(self.path, Frame(Kind.ANSWER, letter), 10)
+        return request(self.path, Frame(Kind.ANSWER, letter), PATIENT)
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Running]:
     desk, told = Desk(), list[Told]()
-    with at_work(tmp_path / "site.sock", Service(desk, told.append)):
-        yield Running(tmp_path / "site.sock", desk, told)
+    service = Service(desk, told.append)
+    with at_work(tmp_path / "site.sock", service):
+        yield Running(tmp_path / "site.sock", desk, told, service)
         desk.wait.set()
 
 
@@ -88,12 +92,12 @@ def at_work(path: Path, running: Service) -> Iterator[threading.Thread]:
             yield worker
         finally:
             running.stop()
-            worker.join(10)
+            worker.join(PATIENT)
         assert not worker.is_alive()
 
 
 def _until(reached: Callable[[], bool]) -> None:
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENT
     while not reached():
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -138,7 +142,7 @@ HOSTILE = {
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=list(HOSTILE))
 def test_a_hostile_frame_gets_one_word_and_an_end(service: Running, hostile: bytes) -> None:
     with connected(service.path) as connection:
-        connection.settimeout(5)
+        connection.settimeout(PATIENT)
         connection.sendall(hostile)
         reply = receive(connection)
         assert reply is not None
@@ -178,16 +182,19 @@ def test_one_turn_at_a_time_and_the_status_in_between(service: Running) -> None:
     for thread in threads:
         thread.start()
     _until(lambda: service.desk.at_once == 1)
-    standing = json.loads(request(service.path, Frame(Kind.STATUS), 5).body)
+    standing = json.loads(request(service.path, Frame(Kind.STATUS), PATIENT).body)
     assert standing["busy_since"] is not None
     service.desk.wait.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENT)
     assert service.desk.most_at_once == 1
-    assert json.loads(request(service.path, Frame(Kind.STATUS), 5).body)["turns"] == 4
+    assert json.loads(request(service.path, Frame(Kind.STATUS), PATIENT).body)["turns"] == 4
 
 
-def test_what_was_answered_is_taken_before_a_service_that_stops_has_ended(tmp_path: Path) -> None:
+def test_what_was_answered_is_taken_before_a_service_that_stops_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "SEND_SECONDS", PATIENT)
     desk, path, letter = Desk(), tmp_path / "site.sock", bytes(4 << 20)
     desk.wait.clear()
     running = Service(desk, lambda told: None)
@@ -201,7 +208,7 @@ def test_what_was_answered_is_taken_before_a_service_that_stops_has_ended(tmp_pa
             worker.join(0.3)
             assert worker.is_alive()  # a socket holds less than this, and nobody took it yet
             assert receive(connection) == Frame(Kind.ANSWERED, b"answer to " + letter)
-        worker.join(10)
+        worker.join(PATIENT)
 
 
 def test_a_line_that_cannot_be_made_of_a_letter_ends_nothing(tmp_path: Path) -> None:
@@ -210,7 +217,7 @@ def test_a_line_that_cannot_be_made_of_a_letter_ends_nothing(tmp_path: Path) -> 
 
     with at_work(tmp_path / "site.sock", Service(Desk(), lambda told: None, mark=failing)):
         for letter in (b"one", b"two"):
-            reply = request(tmp_path / "site.sock", Frame(Kind.ANSWER, letter), 10)
+            reply = request(tmp_path / "site.sock", Frame(Kind.ANSWER, letter), PATIENT)
             assert reply == Frame(Kind.ANSWERED, b"answer to " + letter)
 
 
@@ -221,8 +228,7 @@ def test_too_many_connections_are_told_so(service: Running) -> None:
             one = socket.socket(socket.AF_UNIX)
             one.connect(str(service.path))
             open_ones.append(one)
-        time.sleep(0.1)
-        reply = request(service.path, Frame(Kind.STATUS), 5)
+        reply = request(service.path, Frame(Kind.STATUS), PATIENT)
         assert reply == Frame(Kind.REFUSED, b"too_many")
     finally:
         for one in open_ones:
@@ -231,7 +237,7 @@ def test_too_many_connections_are_told_so(service: Running) -> None:
 
 
 def test_what_a_letterbox_refused_is_remembered(service: Running) -> None:
-    reply = request(service.path, Frame(Kind.TELL, Told.AGENTAPP.encode()), 5)
+    reply = request(service.path, Frame(Kind.TELL, Told.AGENTAPP.encode()), PATIENT)
     assert reply == Frame(Kind.HEARD)
     _until(lambda: service.told == [Told.AGENTAPP])
 
@@ -246,18 +252,18 @@ def test_what_is_told_a_thousand_times_during_a_turn_waits_once(service: Running
             send(connection, Frame(Kind.TELL, Told.BUNDLE.encode()))
             assert receive(connection) == Frame(Kind.HEARD)
     service.desk.wait.set()
-    asking.join(10)
+    asking.join(PATIENT)
     service.ask(b"after")
     assert service.told == [Told.BUNDLE]
-    request(service.path, Frame(Kind.TELL, Told.BUNDLE.encode()), 5)
+    request(service.path, Frame(Kind.TELL, Told.BUNDLE.encode()), PATIENT)
     _until(lambda: service.told == [Told.BUNDLE] * 2)  # told later, it is heard again
 
 
 def test_one_large_letter_at_a_time_is_taken_into_memory(service: Running) -> None:
     with connected(service.path) as first, connected(service.path) as second:
-        second.settimeout(5)
+        second.settimeout(PATIENT)
         first.sendall(LARGE + b"x")
-        time.sleep(0.2)
+        _until(lambda: is_large(service.service))
         second.sendall(LARGE + b"x")
         assert receive(second) == Frame(Kind.REFUSED, b"too_many")
         assert service.ask(b"small").kind is Kind.ANSWERED
@@ -266,6 +272,11 @@ def test_one_large_letter_at_a_time_is_taken_into_memory(service: Running) -> No
         assert answer is not None
         assert answer.kind is Kind.ANSWERED
     assert service.ask(bytes(SMALL_BYTES + 1)).kind is Kind.ANSWERED
+
+
+def is_large(service: Service) -> bool:
+    """Whether a large letter is being taken."""
+    return service._large._value == 0
 
 
 def test_nobody_at_the_socket_is_said_so(tmp_path: Path) -> None:
@@ -277,7 +288,7 @@ def test_a_socket_may_lie_deep(tmp_path: Path) -> None:
     deep = tmp_path / ("a" * 60) / ("b" * 60)
     deep.mkdir(parents=True)
     with listening(deep / "site.sock", 0o600) as listener:
-        listener.settimeout(5)
+        listener.settimeout(PATIENT)
         with connected(deep / "site.sock") as connection:
             connection.sendall(b"x")
             served, _ = listener.accept()
@@ -321,7 +332,7 @@ def all_taken(path: Path) -> Iterator[None]:
     """All connections that a service takes at once, each of which has been answered."""
     with ExitStack() as held:
         for _ in range(MOST_CONNECTIONS):
-            one = held.enter_context(connected(path, 10))
+            one = held.enter_context(connected(path, PATIENT))
             send(one, Frame(Kind.STATUS))
             reply = receive(one)
             assert reply is not None
@@ -332,14 +343,14 @@ def all_taken(path: Path) -> Iterator[None]:
 def test_whoever_trickles_at_a_full_service_keeps_nobody_from_being_told(service: Running) -> None:
     with all_taken(service.path), connected(service.path) as ninth, trickling(ninth):
         for _ in range(2):
-            reply = request(service.path, Frame(Kind.STATUS), 5)
+            reply = request(service.path, Frame(Kind.STATUS), PATIENT)
             assert reply == Frame(Kind.REFUSED, b"too_many")
 
 
 def test_whoever_is_still_sending_to_a_full_service_is_told(service: Running) -> None:
     with all_taken(service.path):
         for _ in range(20):
-            reply = request(service.path, Frame(Kind.ANSWER, bytes(4 << 20)), 5)
+            reply = request(service.path, Frame(Kind.ANSWER, bytes(4 << 20)), PATIENT)
             assert reply == Frame(Kind.REFUSED, b"too_many")
 
 
@@ -357,7 +368,7 @@ def test_a_large_letter_that_trickles_makes_room_for_another(tmp_path: Path) -> 
         send(slow, Frame(Kind.STATUS))
         receive(slow)
         slow.sendall(LARGE)
-        time.sleep(0.2)  # it is read by then
+        _until(lambda: is_large(running) or select.select([slow], [], [], 0)[0])  # or it was
         with trickling(slow):
             _until(is_taken)
 
@@ -403,7 +414,7 @@ def test_a_service_that_had_no_thread_left_for_a_connection_answers_the_next(
 ) -> None:
     before = threading.stack_size(1 << 60)  # more than there are addresses
     try:
-        reply = request(service.path, Frame(Kind.STATUS), 5)
+        reply = request(service.path, Frame(Kind.STATUS), PATIENT)
     finally:
         threading.stack_size(before)
     assert reply == Frame(Kind.REFUSED, b"too_many")
@@ -433,11 +444,14 @@ def test_a_service_that_waits_holds_neither_letter_nor_reply(tmp_path: Path) -> 
             return reply
 
     path = tmp_path / "site.sock"
-    with at_work(path, Service(Watched(), lambda told: None)), connected(path, 10) as connection:
+    with (
+        at_work(path, Service(Watched(), lambda told: None)),
+        connected(path, PATIENT) as connection,
+    ):
         send(connection, Frame(Kind.ANSWER, b"one"))
         assert receive(connection) == Frame(Kind.ANSWERED, b"answer to one")
         _until(lambda: not turns)
-        assert gone.wait(5)
+        assert gone.wait(PATIENT)
 
 
 def test_what_was_heard_before_a_stop_is_remembered(tmp_path: Path) -> None:
@@ -449,17 +463,17 @@ def test_what_was_heard_before_a_stop_is_remembered(tmp_path: Path) -> None:
         for thread in asking:
             thread.start()
         _until(lambda: desk.at_once == 1 and running._turns.qsize() == 1)
-        assert request(path, Frame(Kind.TELL, Told.BUNDLE.encode()), 5) == Frame(Kind.HEARD)
+        assert request(path, Frame(Kind.TELL, Told.BUNDLE.encode()), PATIENT) == Frame(Kind.HEARD)
         running.stop()  # behind a turn that is not taken any more
         desk.wait.set()
-        worker.join(10)
+        worker.join(PATIENT)
     assert told == [Told.BUNDLE]
     for thread in asking:
-        thread.join(10)
+        thread.join(PATIENT)
 
 
 def _asked(path: Path) -> None:
-    request(path, Frame(Kind.ANSWER, b"x"), 10)
+    request(path, Frame(Kind.ANSWER, b"x"), PATIENT)
 
 
 def test_what_comes_after_a_stop_is_remembered_or_refused(tmp_path: Path) -> None:
@@ -468,7 +482,7 @@ def test_what_comes_after_a_stop_is_remembered_or_refused(tmp_path: Path) -> Non
     running = Service(desk, told.append)
     with at_work(path, running) as worker:
         asking = threading.Thread(target=_asked, args=(path,))
-        with connected(path, 10) as connection:
+        with connected(path, PATIENT) as connection:
             send(connection, Frame(Kind.STATUS))
             receive(connection)  # it was accepted before
             asking.start()
@@ -478,6 +492,6 @@ def test_what_comes_after_a_stop_is_remembered_or_refused(tmp_path: Path) -> Non
             reply = receive(connection)
             assert reply is not None
         desk.wait.set()
-        worker.join(10)
-    asking.join(10)
+        worker.join(PATIENT)
+    asking.join(PATIENT)
     assert (reply.kind is Kind.HEARD) == (told == [Told.BUNDLE])

@@ -1,6 +1,8 @@
 """What is told to stop lets its turn end, as long as every place says; a second word ends it."""
 
 import configparser
+import io
+import itertools
 import os
 import signal
 import sys
@@ -40,13 +42,14 @@ def supervised(folder: Path, end_seconds: float = 600.0) -> int:
         finally:
             os._exit(0)
     until((folder / "ready").exists)
+    until(lambda: state_of(folder / "run"))  # written down after it began
     return pid
 
 
 def ended(folder: Path, pid: int) -> int | None:
     """How the program ended, once its supervisor has."""
     try:
-        until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, 30)
+        until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
     finally:
         (folder / "done").touch()
     exit: int | None = state_of(folder / "run")["turn"]["last_exit"]
@@ -75,19 +78,24 @@ def test_a_turn_that_takes_longer_than_all_agreed_on_is_ended(tmp_path: Path) ->
     assert ended(tmp_path, pid) == -signal.SIGKILL
 
 
+class Person(io.StringIO):
+    """Types Ctrl-C once that is said to end it, and does not read on."""
+
+    def write(self, said: str) -> int:
+        if "Ctrl-C ends it at once" in said and not self.getvalue():
+            super().write(said)
+            signal.raise_signal(signal.SIGINT)
+        return len(said)
+
+
 def test_whoever_waits_for_a_stop_may_end_it_at_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pid = supervised(tmp_path)
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 4.0)
-    try:
-        assert stop(tmp_path / "run") is True
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    pid, person = supervised(tmp_path), Person()
+    monkeypatch.setattr(sys, "stderr", person)
+    assert stop(tmp_path / "run") is True
     assert ended(tmp_path, pid) == -signal.SIGKILL
-    assert "Ctrl-C ends it at once" in capsys.readouterr().err
+    assert person.getvalue(), "nobody said so"
 
 
 def test_readiness_is_asked_for_while_somebody_waits_for_it_alone(tmp_path: Path) -> None:
@@ -131,6 +139,7 @@ def test_what_a_killed_supervisor_wrote_is_not_said_of_the_next_one(tmp_path: Pa
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert state_of(tmp_path / "run")["turn"]["pid"] is not None
+    (tmp_path / "done").touch()  # it was told to end once its supervisor was gone
 
     @contextmanager
     def looked_at() -> Iterator[None]:
@@ -143,6 +152,29 @@ def test_what_a_killed_supervisor_wrote_is_not_said_of_the_next_one(tmp_path: Pa
     with pytest.raises(InterruptedError):
         Supervisor(tmp_path / "run", [program], lambda line: None).run(looked_at())
     assert before_the_first == [{}]
+
+
+def test_some_words_are_chosen_anew_at_each_start(tmp_path: Path) -> None:
+    """A port that somebody took meanwhile would be tried again for ever."""
+    (tmp_path / "run").mkdir()
+    log, numbers = tmp_path / "node.log", itertools.count(1)
+
+    def chosen() -> list[str]:
+        return ["--port", str(next(numbers))]
+
+    pid = os.fork()
+    if pid == 0:
+        program = Program("node", ["/bin/echo"], {}, tmp_path, log, more=chosen)
+        try:
+            Supervisor(tmp_path / "run", [program], lambda line: None).run()
+        finally:
+            os._exit(0)
+    try:
+        until(lambda: log.exists() and log.read_text().count("\n") >= 2)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+    assert log.read_text().splitlines()[:2] == ["--port 1", "--port 2"]
 
 
 def test_every_place_lets_a_turn_end_for_as_long(tmp_path: Path) -> None:
