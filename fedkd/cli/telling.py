@@ -12,7 +12,7 @@ from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.rounds import NoQuorum
 from fedkd.knowledge import BadInput
 
-LOOKS: Final = 5
+LOOKS, MOST_LOOKS = 5, 300
 LOOK_SECONDS: Final = 0.1
 
 
@@ -54,15 +54,25 @@ def told(folder: Path) -> dict[str, Any]:
 
 
 def _taken(file: BinaryIO) -> bool:
-    """Whether the lock is ours; who only looks at it (fedkd server status) lets it go at once."""
-    for _ in range(LOOKS):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(LOOK_SECONDS)
-        else:
+    """Whether the lock is ours; who only looks at it (fedkd server status) lets it go, and is
+    waited for for longer, should the machine have no time for that.
+    """
+    for look in range(MOST_LOOKS):
+        if _locked(file, fcntl.LOCK_EX):
             return True
+        if look >= LOOKS and not _locked(file, fcntl.LOCK_SH):
+            return False  # another process conducts
+        fcntl.flock(file, fcntl.LOCK_UN)
+        time.sleep(LOOK_SECONDS)
     return False
+
+
+def _locked(file: BinaryIO, how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

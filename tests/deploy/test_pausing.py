@@ -19,6 +19,7 @@ from fedkd.wire import Message as Said
 from tests.deploy.federated import Federated, approve, taken_in
 from tests.deploy.services import until
 from tests.deploy.test_policy import question, with_policy
+from tests.deploy.test_retention import is_waited_for
 
 WHY = {"paused": "fedkd site pause", "left": "this hospital left the federation"}
 
@@ -147,26 +148,21 @@ def test_pausing_waits_for_a_turn_and_says_so(
 ) -> None:
     """Whoever reads `paused` may rely on it: nothing is charged after that."""
     east = federated.hospitals["east"]
-    heard: list[str] = []
-
-    def paused() -> None:
-        assert main(["site", "pause", str(east.folder)]) == 0
-        heard.append("done")
-
+    codes: list[int] = []
+    pausing = threading.Thread(
+        target=lambda: codes.append(main(["site", "pause", str(east.folder)]))
+    )
     with SiteFolder(east.site).turn():
-        other = threading.Thread(target=paused)
-        other.start()
-        until(lambda: "waits for its" in _heard(capsys, heard))
+        pausing.start()
+        until(lambda: codes or is_waited_for(east.site / ".turn"))
         assert east.is_paused
-        assert "done" not in heard
-        assert "refuses every question" not in "".join(heard)
-    other.join(60)
-    assert "refuses every question" in _heard(capsys, heard)
-
-
-def _heard(capsys: pytest.CaptureFixture[str], heard: list[str]) -> str:
-    heard.append(capsys.readouterr().out)
-    return "".join(heard)
+        assert codes == []
+        heard = capsys.readouterr().out  # nothing is being said meanwhile
+        assert "waits for its" in heard
+        assert "refuses every question" not in heard
+    pausing.join()
+    assert codes == [0]
+    assert "refuses every question" in capsys.readouterr().out
 
 
 def test_a_hospital_that_never_took_a_turn_is_paused_at_once(

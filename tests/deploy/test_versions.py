@@ -55,6 +55,7 @@ from tests.deploy.federated import Federated, FederatedGrid, approve, taken_in
 from tests.deploy.figured import made as figures_allowed
 from tests.deploy.figured import proposed as evaluation_of
 from tests.deploy.figured import trained
+from tests.deploy.services import SECONDS
 from tests.deploy.test_policy import with_policy
 
 NEXT = "0.2.0"
@@ -98,9 +99,11 @@ def letterbox_of(federated: Federated, site: str) -> Iterator[Letterbox]:
     with listening(hospital.socket, 0o600) as listener:
         running.listen(listener)
         worker.start()
-        yield Letterbox.at(hospital.letterbox)
-        running.stop()
-        worker.join(30)
+        try:
+            yield Letterbox.at(hospital.letterbox)
+        finally:
+            running.stop()
+            worker.join(SECONDS)
 
 
 def said(reply: bytes) -> Said:
@@ -369,7 +372,7 @@ def test_a_service_does_not_start_on_what_a_newer_version_wrote(federated: Feder
     newer_folder(east.site)
     done = subprocess.run(
         [sys.executable, "-I", "-m", "fedkd.deploy.service", str(east.folder)],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=SECONDS,
     )  # fmt: skip
     assert done.returncode == 2
     assert "found a site folder of format 2, expected format 1; a newer fedkd" in done.stderr
