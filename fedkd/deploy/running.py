@@ -67,9 +67,9 @@ def start(
     for warning in ending(server.keys):
         told(Line(f"WARNING: {warning}", level="warning"))
     with (
+        _Signals() as signals,  # before anybody can find this process
         _alone(server),
         _key_laid_out(server),
-        _Signals() as signals,
         _Processes(server) as processes,
     ):
         proxy.expect_valid(server.folder)

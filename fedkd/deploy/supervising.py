@@ -108,15 +108,8 @@ class Supervisor:
 
         `meanwhile` holds for as long as they run, and is entered by the one who runs them alone.
         """
-        with _locked(self._folder, self._mode):
-            with suppress(OSError):  # of whom was killed before, and says nothing of these
-                (self._folder / "state.json").unlink()
-            return self._keep(meanwhile or nullcontext())
-
-    def _keep(self, meanwhile: AbstractContextManager[None]) -> int:
-        with meanwhile:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, self._told)
+        alone = _locked(self._folder, self._mode)
+        with self._hearing(), alone, meanwhile or nullcontext():
             try:
                 while not self._stop:
                     self._look()
@@ -124,6 +117,18 @@ class Supervisor:
             finally:
                 self._end()
         return STOPPED
+
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        """From before anybody can find this process, by the lock; where it ran, to its very end."""
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.signal(number, self._told) for number in numbers}
+        try:
+            yield
+        except BaseException:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            raise
 
     def _told(self, number: int, frame: FrameType | None) -> None:
         self._at_once = self._at_once or (self._stop and number != signal.SIGHUP)
@@ -372,6 +377,8 @@ class _locked:  # noqa: N801  # reads as `with _locked(folder)`
         except BlockingIOError:
             self._file.close()
             raise _already(self._path.parent) from None
+        with suppress(OSError):  # of whom was killed before: it says nothing of what runs now
+            self._path.with_name("state.json").unlink()
         self._file.seek(0)
         self._file.truncate()
         self._file.write(f"{os.getpid()}\n")

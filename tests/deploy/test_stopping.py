@@ -16,7 +16,14 @@ import yaml
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.preparing import Whose
 from fedkd.deploy.starting import SERVICE, programs
-from fedkd.deploy.supervising import STOP_SECONDS, Program, Supervisor, state_of, stop
+from fedkd.deploy.supervising import (
+    STOP_SECONDS,
+    Program,
+    Supervisor,
+    state_of,
+    stop,
+    supervisor_of,
+)
 from tests.deploy.services import until
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
@@ -152,6 +159,28 @@ def test_what_a_killed_supervisor_wrote_is_not_said_of_the_next_one(tmp_path: Pa
     with pytest.raises(InterruptedError):
         Supervisor(tmp_path / "run", [program], lambda line: None).run(looked_at())
     assert before_the_first == [{}]
+
+
+def test_who_can_be_found_can_be_told_to_stop(tmp_path: Path) -> None:
+    """Else a stop that comes at once leaves what was laid out for the time that it runs."""
+    done: list[str] = []
+
+    @contextmanager
+    def told_at_once() -> Iterator[None]:
+        done.append("laid out")
+        assert supervisor_of(tmp_path) == os.getpid()
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield
+        done.append("put away")
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        assert Supervisor(tmp_path, [], lambda line: None).run(told_at_once()) == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert done == ["laid out", "put away"]
 
 
 def test_some_words_are_chosen_anew_at_each_start(tmp_path: Path) -> None:
