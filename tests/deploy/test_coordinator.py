@@ -76,7 +76,7 @@ def node(hospital: Path, port: int, home: Path) -> "subprocess.Popen[bytes]":
                 "--root-certificates", str(hospital / "ca.crt"),
                 "--auth-supernode-private-key", str(hospital / "keys" / "node.key"),
                 "--host", "127.0.0.1", "--port", str(free_port()),
-                "--max-retries", "1",
+                "--max-retries", "10",
             ],
             env={**flower(home), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
             stdout=log,
@@ -129,11 +129,15 @@ def pull(hospital: Path, port: int, node_id: int) -> int:
             f"localhost:{port}", False, str(hospital / "ca.crt"), interceptors=[signed]
         )
     with reached as client:
-        try:
-            client.PullMessages(PullMessagesRequest(node=Node(node_id=node_id)))
-        except httpx.HTTPStatusError as error:
-            return error.response.status_code
-    return 200
+        for _ in range(12):
+            try:
+                client.PullMessages(PullMessagesRequest(node=Node(node_id=node_id)))
+            except httpx.TimeoutException:  # Flower waits for five seconds
+                continue
+            except httpx.HTTPStatusError as error:
+                return error.response.status_code
+            return 200
+    pytest.fail("a SuperLink that does not answer")
 
 
 TO_CONTROL = (
