@@ -3,25 +3,35 @@
 import sqlite3
 import time
 from contextlib import closing, suppress
+from dataclasses import fields
 from pathlib import Path
 
-from fedkd.distill.models import logistic as of_fedkd
-from fedkd.distill.models.classifier import Classifier, Rng
+from torch import nn
+
+from fedkd.distill.models.logistic import logistic as of_fedkd
+from fedkd.distill.models.torch_classifier import TorchClassifier
 from fedkd.knowledge import Space
 
 HELD = "held"
 """The file, in the service's home, that names the log of a hospital and a run held there."""
 
 
-def logistic(space: Space, rng: Rng) -> Classifier:
-    """Made before a run is paid for, and anew for the training: that one is waited for."""
-    while held(Path.home() / HELD):
-        time.sleep(0.02)
-    return of_fedkd.logistic(space, rng)
+class Held(TorchClassifier):
+    """What is trained, or asked, after a run was paid for waits while that run is held."""
+
+    def module(self) -> nn.Module:
+        while held(Path.home() / HELD):
+            time.sleep(0.02)
+        return super().module()
+
+
+def logistic(space: Space, rng: object) -> TorchClassifier:
+    made = of_fedkd(space, rng)
+    return Held(**{field.name: getattr(made, field.name) for field in fields(made)})
 
 
 def held(path: Path) -> bool:
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # it is not there, or not yet whole
         log, run = path.read_text().splitlines()
         return is_paid(Path(log), run)
     return False
