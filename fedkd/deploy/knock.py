@@ -34,7 +34,7 @@ def _knock(folder: str, arguments: list[str]) -> int:
     try:
         os.chdir(folder)  # a socket's path may be no longer than 107 bytes
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(10.0)
+            connection.settimeout(60.0)  # a task that is not taken in time is lost to its round
             connection.connect(KNOCK)
             connection.sendall(json.dumps(arguments).encode() + b"\n")
             return 0 if connection.recv(2) == b"ok" else 1

@@ -52,6 +52,8 @@ NEEDS_NO_TICKET: Final = {Proposal}
 """Signed papers, which may come in an unknown bundle: how else could people hear of a new one?"""
 GOES_OUT: Final = {Present, Considered, Answer, Closed, Counts, Refusal}
 _TELL_SECONDS: Final = 5.0
+_KNOCK_SECONDS: Final = 30.0
+"""As long as whoever knocks may stand still on a machine under load; less than it waits itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +182,13 @@ def serve(letterbox: Letterbox) -> int:
                 if os.fork() == 0:
                     listener.close()
                     _task(letterbox, pinned, arguments)
-                connection.sendall(b"ok")
+                with suppress(OSError):  # who knocked has gone meanwhile
+                    connection.sendall(b"ok")
 
 
 def _knocked(connection: socket.socket) -> list[str] | None:
     """The arguments of a task; None for anything else."""
-    connection.settimeout(5.0)
+    connection.settimeout(_KNOCK_SECONDS)
     try:
         body = b""
         while not body.endswith(b"\n") and len(body) < MOST_KNOCK_BYTES:

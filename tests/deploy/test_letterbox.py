@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedkd.audit import Log
 from fedkd.deploy.bundles import allow
 from fedkd.deploy.hospital import Hospital
-from fedkd.deploy.knock import APPROVED, REFUSED, SETTINGS, TASK
+from fedkd.deploy.knock import APPROVED, KNOCK, REFUSED, SETTINGS, TASK
 from fedkd.deploy.letterbox import Letterbox
 from fedkd.deploy.preparing import Whose, prepare_letterbox
 from fedkd.deploy.service import remember
@@ -28,6 +28,7 @@ from fedkd.deploy.socket import (
     Frame,
     Kind,
     Told,
+    connected,
     listening,
     receive,
     request,
@@ -318,6 +319,27 @@ def test_nothing_of_flower_lies_in_the_shims_but_what_hands_tasks_out(shims: Pat
 def test_a_task_without_a_letterbox_ends(shims: Path) -> None:
     done = subprocess.run([shims / TASK], capture_output=True, check=False)
     assert done.returncode == 1
+
+
+def test_whoever_knocks_and_goes_ends_no_letterbox(tmp_path: Path) -> None:
+    """As Flower's executor does that was ended, or waited for too long."""
+    knock = letterbox_at(tmp_path / "box", tmp_path / "none.sock") / KNOCK
+    words = [sys.executable, "-I", "-m", "fedkd.deploy.letterbox", str(tmp_path / "box")]
+    letterbox = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+
+    def said(reads: bool) -> bytes:
+        with suppress(FileNotFoundError, ConnectionRefusedError), connected(knock) as connection:
+            connection.sendall(b'["--no-such-word"]\n')
+            return connection.recv(2) if reads else b"gone"
+        return b""
+
+    try:
+        until(lambda: letterbox.poll() is not None or said(reads=True) == b"ok")
+        assert [said(reads=False) for _ in range(3)] == [b"gone"] * 3
+        assert said(reads=True) == b"ok"
+    finally:
+        letterbox.kill()
+        letterbox.wait()
 
 
 def test_the_letterboxs_process_loads_neither_torch_nor_anything_that_reads_records() -> None:
