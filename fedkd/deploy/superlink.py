@@ -94,7 +94,7 @@ def is_healthy(server: ServerFolder, settings: Settings, seconds: float = 10.0) 
         asked.close()
 
 
-def served(settings: Settings, seconds: float = 10.0) -> x509.Certificate | None:
+def served(settings: Settings, seconds: float = 2.0) -> x509.Certificate | None:
     """The certificate that is shown on the SuperLink's port, whether it holds or not.
 
     It is the one of the SuperLink's start, whatever was made since. None where nobody shows one.
