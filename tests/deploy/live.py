@@ -24,7 +24,7 @@ from fedkd.deploy.supervising import state_of, stop
 from fedkd.federation.building import Workshop
 from fedkd.knowledge import digest_of_bytes
 from tests.deploy.federated import RUN, Federated
-from tests.deploy.federations import free_port
+from tests.deploy.ports import free_port
 from tests.deploy.services import Service, until
 from tests.stories.hospitals import SHORT, Hospitals
 

@@ -31,7 +31,8 @@ from fedkd.deploy.starting import reached
 from fedkd.deploy.supervising import state_of
 from fedkd.federation.flower.bundle import app_folder
 from fedkd.wire import UNKNOWN, Reason, Refusal, decode
-from tests.deploy.federations import coordinator, enrolled, fedkd, free_port, needs_nginx, told
+from tests.deploy.federations import coordinator, enrolled, fedkd, needs_nginx, told
+from tests.deploy.ports import free_port
 from tests.deploy.test_founding import AMERICAN, SCHEMA, Made
 
 pytestmark = [pytest.mark.deploy, needs_nginx]

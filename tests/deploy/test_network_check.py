@@ -23,13 +23,14 @@ from fedkd.deploy.network_check import STEPS, Target, check_network, clock_verdi
 from fedkd.deploy.verdicts import Verdict, in_order, not_tried, passed
 from fedkd.federation.flower.node import HEARTBEAT_SECONDS, POLL_SECONDS
 from fedkd.knowledge import BadInput
-from tests.deploy.federations import PATIENT, free_port
+from tests.deploy.federations import PATIENT
 from tests.deploy.network_servers import (
     connect_proxy,
     federation,
     intercepting_proxy,
     listening,
 )
+from tests.deploy.ports import free_port
 
 SECRET = "hunter2"  # noqa: S105
 

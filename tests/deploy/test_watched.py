@@ -15,7 +15,8 @@ from fedkd.cli.bench.deployed_hospitals import Hospitals
 from fedkd.cli.bench.made_up import names_of
 from fedkd.deploy.running import METRICS, SERVER, pid_of
 from fedkd.deploy.supervising import state_of
-from tests.deploy.federations import coordinator, fedkd, free_port, needs_nginx
+from tests.deploy.federations import coordinator, fedkd, needs_nginx
+from tests.deploy.ports import free_port
 from tests.deploy.test_standing import parsed
 
 pytestmark = [pytest.mark.deploy, needs_nginx]

@@ -19,7 +19,7 @@ import yaml
 from fedkd.cli.run import dataset_of, open_run
 from fedkd.data.sources.heart_disease import DICTIONARY, HOSPITALS
 from fedkd.federation.flower.node import HEARTBEAT_VARIABLE
-from tests.deploy.federations import free_port
+from tests.deploy.ports import free_port
 
 HEART_DISEASE = Path(__file__).parents[3] / "shared" / "data" / "heart-disease"
 SEED = 11

@@ -16,7 +16,7 @@ from fedkd.cli.configuration import compose
 from fedkd.cli.run import prepare
 from fedkd.cli.simulate import simulate_one
 from fedkd.federation.flower.ray import short_temp
-from tests.deploy.federations import free_port
+from tests.deploy.ports import free_port
 from tests.stories.deployment import BIN, ON_LOOPBACK, ROOT, Deployment, is_healthy
 from tests.stories.forked import forked
 from tests.stories.test_a_deployment_calls_nobody import heard, needs_namespace
