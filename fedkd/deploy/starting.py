@@ -155,7 +155,6 @@ def _letterbox(hospital: Hospital, who: Whose) -> list[Program]:
             "--root-certificates", str(folder / AUTHORITY),
             "--auth-supernode-private-key", told.get("node_key", str(folder / NODE_KEY)),
             "--host", "127.0.0.1",
-            "--port", str(free_port()),
         ],
         environment,
         folder,
@@ -163,6 +162,7 @@ def _letterbox(hospital: Hospital, who: Whose) -> list[Program]:
         who.user,
         who.group,
         explain=lambda tail: explain_node(tail, told["address"]),
+        more=lambda: ["--port", str(free_port())],  # one that is taken meanwhile is given up
     )  # fmt: skip
     return [box, node]
 

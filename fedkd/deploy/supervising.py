@@ -31,6 +31,8 @@ TURN_SECONDS: Final = 600.0
 STOP_SECONDS: Final = TURN_SECONDS + 60.0
 _PATIENT_SECONDS: Final = 3.0
 _TICK: Final = 0.2
+_LOOKED_SECONDS: Final = 2.0
+"""Longer than somebody who asks whether a supervisor runs holds its lock, on a busy machine."""
 _MOST_LOG_BYTES: Final = 8 << 20
 _TAIL_BYTES: Final = 1 << 14
 _MOST_PID: Final = 20
@@ -42,9 +44,11 @@ _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 class Program:
     """One process to be kept running.
 
-    `ready` is waited for before the next one starts. `explain` reads the end of its log once it
-    has ended: what to say of it, and the least seconds to wait. A `secret` waits for it behind the
-    pipe whose number `--key-fd` tells it.
+    `ready` is waited for before the next one starts, and not asked again for as long as it runs:
+    one that stands still would find nothing but these questions. `more` are words of each start,
+    behind the command's, such as a port that is free then. `explain` reads the end of its log once
+    it has ended: what to say of it, and the least seconds to wait. A `secret` waits for it behind
+    the pipe whose number `--key-fd` tells it.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Program:
     end_seconds: float = 10.0
     secret: bytes | None = field(default=None, repr=False)
     log_mode: int = 0o640
+    more: Callable[[], Sequence[str]] = tuple
 
 
 @dataclass(slots=True)
@@ -72,6 +77,7 @@ class _Running:
     restarts: int = 0
     wait: float = FIRST_WAIT
     due: float = 0.0
+    is_ready: bool = False
     begun_at: int = 0
     last_exit: int | None = None
     said: str = field(default="")
@@ -133,7 +139,8 @@ class Supervisor:
             if each.process is None and time.monotonic() >= each.due:
                 self._begin(each)
                 changed = True
-            if each.process is None or not each.program.ready():
+            each.is_ready = each.process is not None and (each.is_ready or each.program.ready())
+            if not each.is_ready:
                 break
         if changed:
             self._write_state()
@@ -153,9 +160,10 @@ class Supervisor:
         each.begun_at = os.fstat(handle).st_size
         try:
             with behind_a_pipe(program.secret) as pipe:
-                more = [] if pipe is None else ["--key-fd", str(pipe)]
+                words = [*program.command, *program.more()]
+                words += [] if pipe is None else ["--key-fd", str(pipe)]
                 each.process = subprocess.Popen(  # noqa: S603  # a command of ours, no shell
-                    [*program.command, *more],
+                    words,
                     stdin=subprocess.DEVNULL,
                     stdout=handle,
                     stderr=handle,
@@ -180,7 +188,7 @@ class Supervisor:
         if process is None:
             return
         kill_group(process.pid)  # what it may have left behind
-        each.process, each.last_exit = None, process.returncode
+        each.process, each.last_exit, each.is_ready = None, process.returncode, False
         each.restarts += 1
         if time.monotonic() - each.began > STEADY_SECONDS:
             each.wait = FIRST_WAIT
@@ -358,15 +366,26 @@ class _locked:  # noqa: N801  # reads as `with _locked(folder)`
                 f"rm {self._path}",
             ) from None
         os.fchmod(self._file.fileno(), self._mode)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._taken(self._file):
             self._file.close()
-            raise _already(self._path.parent) from None
+            raise _already(self._path.parent)
         self._file.seek(0)
         self._file.truncate()
         self._file.write(f"{os.getpid()}\n")
         self._file.flush()
+
+    def _taken(self, file: TextIO) -> bool:
+        """Whether the lock is ours; who only looks at it (`_held_by`) lets it go at once."""
+        until = time.monotonic() + _LOOKED_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    return False
+                time.sleep(0.02)
+            else:
+                return True
 
     def __exit__(self, *others: object) -> None:
         if self._file is not None:
