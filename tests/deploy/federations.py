@@ -12,6 +12,7 @@ import pytest
 from fedkd.deploy.coordinator import invite
 from fedkd.deploy.joining import Joined, join
 from fedkd.deploy.server_folder import ServerFolder, make_server
+from tests.deploy.ports import free_port
 
 needs_nginx = pytest.mark.skipif(
     shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin") is None,
@@ -25,12 +26,6 @@ columns:
   age: {kind: numeric, low: 18, high: 100, unit: years} # at admission
   sex: {kind: categorical, categories: [0, 1]}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def coordinator(folder: Path, name: str = "heart", schema: str = SCHEMA) -> ServerFolder:
@@ -53,7 +48,7 @@ def enrolled(server: ServerFolder, site: str, folder: Path) -> Joined:
     return join(paper, folder)
 
 
-def fedkd(*words: object, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+def fedkd(*words: object, seconds: float = 240.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "fedkd", *map(str, words)],
         capture_output=True,

@@ -10,12 +10,6 @@ from email.utils import formatdate
 import trustme
 
 
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
 @contextmanager
 def listening(serve):
     """A listener on loopback that gives each connection to `serve`; yields its port."""

@@ -16,7 +16,8 @@ from fedkd.deploy.socket import Away, Frame, Kind, request
 from fedkd.wire import Message, decode, encode, opened
 from tests.deploy.federated import Federated, FederatedGrid
 
-SECONDS = 60.0
+SECONDS = 180.0
+"""Far longer than anything takes on a busy machine."""
 
 
 def until(reached: Callable[[], Any], seconds: float = SECONDS, every: float = 0.1) -> Any:

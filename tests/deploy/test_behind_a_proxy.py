@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.federated import Federated, table
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import needs_nginx
 from tests.deploy.live import Live
 from tests.deploy.network_servers import connect_proxy, intercepting_proxy
+from tests.deploy.ports import free_port
 from tests.deploy.services import until
 from tests.stories.hospitals import Hospitals, fedkd, told
 

@@ -27,11 +27,11 @@ from tests.deploy.federations import (
     ends,
     enrolled,
     fedkd,
-    free_port,
     needs_nginx,
     raw,
     told,
 )
+from tests.deploy.ports import free_port
 
 pytestmark = [pytest.mark.deploy, needs_nginx]
 BIN = Path(sys.executable).parent

@@ -26,9 +26,10 @@ from fedkd.deploy.supervising import supervisor_of
 from fedkd.federation.asking import GONE, NOT_ADMITTED
 from fedkd.federation.durable import read_json, write_json
 from tests.deploy.federated import table
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import needs_nginx
 from tests.deploy.listening import Address, is_loopback, listened_on, processes_of
 from tests.deploy.live import Live, admitted, named
+from tests.deploy.ports import free_port
 from tests.deploy.services import until
 from tests.deploy.test_faults_in_a_federation import happened, open_round, rounds_of
 from tests.deploy.test_nothing_secret_leaves import PART, SECRETS, found_in

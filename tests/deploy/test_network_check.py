@@ -25,10 +25,10 @@ from fedkd.knowledge import BadInput
 from tests.deploy.network_servers import (
     connect_proxy,
     federation,
-    free_port,
     intercepting_proxy,
     listening,
 )
+from tests.deploy.ports import free_port
 
 SECRET = "hunter2"  # noqa: S105
 

@@ -98,9 +98,11 @@ def letterbox_of(federated: Federated, site: str) -> Iterator[Letterbox]:
     with listening(hospital.socket, 0o600) as listener:
         running.listen(listener)
         worker.start()
-        yield Letterbox.at(hospital.letterbox)
-        running.stop()
-        worker.join(30)
+        try:
+            yield Letterbox.at(hospital.letterbox)
+        finally:
+            running.stop()
+            worker.join()
 
 
 def said(reply: bytes) -> Said:

@@ -14,7 +14,8 @@ import pytest
 
 from fedkd.audit.officer import new_key
 from fedkd.cli.wheelhouse import check, make
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import needs_nginx
+from tests.deploy.ports import free_port
 from tests.deploy.test_founding import AMERICAN, SCHEMA
 from tests.stories.hospitals import kill_all_of
 

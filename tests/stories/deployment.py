@@ -1,7 +1,6 @@
 """A real deployment on loopback: a SuperLink behind TLS, one SuperNode a site, nothing stays."""
 
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -17,14 +16,10 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.deploy.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class Deployment:

@@ -23,7 +23,7 @@ from typing import Self
 
 from fedkd.cli.bench.deployed_hospitals import Hospitals
 from fedkd.cli.bench.made_up import names_of
-from fedkd.deploy.starting import free_port
+from tests.deploy.ports import free_port
 from tests.stories.test_no_calls_home import TINY
 
 ETH_P_ALL = 3

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from fedkd.data.sources.heart_disease import DICTIONARY
-from tests.deploy.federations import free_port, needs_nginx
+from tests.deploy.federations import needs_nginx
+from tests.deploy.ports import free_port
 from tests.stories.hospitals import HEART_DISEASE, kill_all_of
 
 pytestmark = [

@@ -14,7 +14,8 @@ from fedkd.audit import Log
 from fedkd.cli.configuration import compose
 from fedkd.cli.run import prepare
 from fedkd.cli.simulate import simulate_one
-from tests.stories.deployment import BIN, ROOT, Deployment, free_port
+from tests.deploy.ports import free_port
+from tests.stories.deployment import BIN, ROOT, Deployment
 from tests.stories.forked import forked
 from tests.stories.test_a_deployment_calls_nobody import heard, needs_namespace
 from tests.stories.test_no_calls_home import RUN, calls
