@@ -79,7 +79,7 @@ def node(hospital: Hospital) -> Iterator[None]:
     """Flower's node of a hospital, kept running by the real supervisor."""
     with (hospital.run / "start.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", NODE_ALONE, str(hospital.folder)],
+            [sys.executable, "-u", "-c", NODE_ALONE, str(hospital.folder)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
     try:

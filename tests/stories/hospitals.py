@@ -58,7 +58,7 @@ def told(*words: object) -> Any:
     """What a reading command says with --json."""
     done = subprocess.run(
         [sys.executable, "-m", "fedkd", *map(str, words), "--json"],
-        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
+        capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
@@ -143,7 +143,7 @@ class Hospitals:
         """A hospital's service and letterbox."""
         fedkd("site", "start", self.sites[site], "--detach", more=SHORT)
 
-    def connected(self, *sites: str, seconds: float = 90.0) -> None:
+    def connected(self, *sites: str, seconds: float = 300.0) -> None:
         """Waits until the coordinator sees these sites connected."""
         until = time.monotonic() + seconds
         while True:
@@ -158,7 +158,7 @@ class Hospitals:
         status = told("server", "status", self.federation)
         return {one["site"]: one["connection"] for one in status["sites"]}
 
-    def run(self, *overrides: str, seconds: float = 420.0, resume: Path | None = None) -> Path:
+    def run(self, *overrides: str, seconds: float = 600.0, resume: Path | None = None) -> Path:
         """A whole run; the people at the hospitals say yes once they are asked."""
         process, out = self.begin(*overrides, resume=resume)
         if resume is None and "rehearsal=true" not in overrides:
@@ -169,7 +169,7 @@ class Hospitals:
         """A run that loses a site and the server in round `number`; then both are back."""
         process, out = self.begin(*overrides)
         self.say_yes(out)
-        log, until = out / "server" / "log.sqlite", time.monotonic() + 180
+        log, until = out / "server" / "log.sqlite", time.monotonic() + 300
         while not logged(log, f"/{number}/posed"):
             assert process.poll() is None, self.logs()
             assert time.monotonic() < until, self.logs()
@@ -201,7 +201,7 @@ class Hospitals:
         self._processes.append(process)
         return process, out
 
-    def evaluated(self, run: Path, *words: object, seconds: float = 240.0) -> dict[str, Any]:
+    def evaluated(self, run: Path, *words: object, seconds: float = 600.0) -> dict[str, Any]:
         """What `fedkd evaluate` keeps; people say yes, with the model that was sent to them."""
         log = (self.folder / f"{run.name}.evaluation.out").open("ab")
         process = subprocess.Popen(
@@ -225,7 +225,7 @@ class Hospitals:
         folder = self.federation / "runs"
         return sorted(folder.iterdir()) if folder.exists() else []
 
-    def say_yes(self, out: Path, *words: object, seconds: float = 120.0) -> None:
+    def say_yes(self, out: Path, *words: object, seconds: float = 300.0) -> None:
         """At each hospital a person approves, with these words, once the proposal is there."""
         until, proposal = time.monotonic() + seconds, out / "proposal.json"
 
@@ -243,7 +243,7 @@ class Hospitals:
         return self.sites[site] / "proposals" / f"{digest}.json"
 
     def ended(
-        self, process: "subprocess.Popen[bytes]", out: Path, *, seconds: float = 420.0
+        self, process: "subprocess.Popen[bytes]", out: Path, *, seconds: float = 600.0
     ) -> Path:
         """Waits for a run to end well."""
         process.wait(timeout=seconds)
