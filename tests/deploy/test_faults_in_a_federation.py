@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from fedkd.federation.asking import SILENT
 from tests.deploy.federated import SEED, SITES, students, table
 from tests.deploy.federations import needs_nginx
 from tests.deploy.listening import Address, is_loopback, listened_on, processes_of
@@ -131,7 +132,9 @@ def test_a_site_slow_past_the_deadline_is_missed_and_heard_in_a_later_round(live
     with held(live, NORTH, out) as missed:
         happened(process, out, f"/{missed + 1}/posed")
     live.ended(process, out)
-    took = admitted(out)
+    took, summary = admitted(out), json.loads((out / "summary.json").read_text())
+    (north,) = (it for it in summary["clients"] if it["site"] == NORTH)
+    assert {"round": missed, "reason": SILENT} in north["left_out"]
     assert set(took[missed]) == {EAST, WEST}
     assert NORTH in took[4]
     assert len(took) == 4

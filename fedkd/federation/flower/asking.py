@@ -45,8 +45,9 @@ RULED = (
     ),
 )
 """What a site says of a proposal once there is nothing more to wait for."""
-NODE_GONE = (5,)
-"""Flower's error code for a node that is not connected (flwr 1.41)."""
+FLOWER_SAYS = {3: SILENT, 4: SILENT, 5: GONE}
+"""By error code (flwr 1.41): the time of a question, or of its reply, is over, which Flower may see
+before it is over here; the node is not connected."""
 
 
 class RollCalled(NamedTuple):
@@ -302,7 +303,7 @@ class GridAsk:
 def _opened(node: int, message: Message, sent: int, most_bytes: int) -> _Letter:
     """The body of a reply, or why there is none: Flower's own error text is never repeated."""
     if message.has_error():
-        failure = GONE if message.error.code in NODE_GONE else CRASHED
+        failure = FLOWER_SAYS.get(message.error.code, CRASHED)
         return _Letter(node, None, failure, (sent, 0), None)
     try:
         letter = letter_of(message, most_bytes)
