@@ -28,7 +28,7 @@ from tests.deploy.ports import free_port
 from tests.deploy.services import Service, until
 from tests.stories.hospitals import SHORT, Hospitals
 
-SECONDS = 180.0
+SECONDS = 300.0
 CLOCKED = Path(__file__).with_name("clocked.py")
 _PART = 1 << 16
 

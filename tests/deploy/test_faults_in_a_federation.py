@@ -59,7 +59,7 @@ def happened(process: "subprocess.Popen[bytes]", out: Path, ending: str) -> None
         assert process.poll() is None, (out.parent.parent.parent / f"{out.name}.out").read_text()
         return logged(out / "server" / "log.sqlite", ending)
 
-    until(there, 180.0, every=0.02)
+    until(there, 300.0, every=0.02)
 
 
 def open_round(out: Path) -> int:
