@@ -313,8 +313,13 @@ def test_a_site_that_could_not_answer_the_roll_call_is_not_said_to_be_away(site:
     assert reply.failure == "refused: not_configured"
 
 
-@pytest.mark.parametrize(("code", "words"), [(3, SILENT), (4, SILENT), (5, GONE), (8, CRASHED)])
-def test_what_flower_says_in_a_sites_place_is_told_in_words(code: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "in_time", "late"),
+    [(3, CRASHED, SILENT), (4, CRASHED, SILENT), (5, GONE, GONE), (8, CRASHED, CRASHED)],
+)
+def test_what_flower_says_in_a_sites_place_is_told_in_words(
+    code: int, in_time: str, late: str
+) -> None:
     """A question that was not answered in time, too, which Flower may see before the server."""
     app = ClientApp()
 
@@ -323,10 +328,11 @@ def test_what_flower_says_in_a_sites_place_is_told_in_words(code: int, words: st
         return Message(Error(code, "words of Flower's"), reply_to=message)
 
     grid = InProcessGrid(app, [{"site": "site-01"}])
-    asking = GridAsk(grid, 5.0)
-    (asking.nodes["site-01"],) = grid.get_node_ids()
-    (reply,) = asking({"site-01": b"x"}, lambda _: None, round=1)
-    assert reply.failure == words
+    for deadline_s, words in ((60.0, in_time), (0.0, late)):
+        asking = GridAsk(grid, deadline_s)
+        (asking.nodes["site-01"],) = grid.get_node_ids()
+        (reply,) = asking({"site-01": b"x"}, lambda _: None, round=1)
+        assert reply.failure == words
 
 
 def test_a_name_that_two_nodes_give_belongs_to_neither(run: Run, tmp_path: Any) -> None:
