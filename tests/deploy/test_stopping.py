@@ -46,7 +46,7 @@ def supervised(folder: Path, end_seconds: float = 600.0) -> int:
 def ended(folder: Path, pid: int) -> int | None:
     """How the program ended, once its supervisor has."""
     try:
-        until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, 30)
+        until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
     finally:
         (folder / "done").touch()
     exit: int | None = state_of(folder / "run")["turn"]["last_exit"]
