@@ -261,10 +261,12 @@ def test_a_site_killed_in_a_round_comes_back_in_the_run_and_pays_once(tmp_path: 
         process, out = begun(live, "mechanism=dp_training", "rounds=4")
         run = named(out)
         with held(live, NORTH, out) as missed:
-            until(lambda: missed in rounds_of(live, EAST, run))
+            until(lambda: missed in read_of(live, EAST, run), every=0.02)
+            live.lines[EAST].cut()  # else half of its answer has come, which is waited for: minutes
             live.kill_site(EAST)
             # Else it may be back before anybody has seen it gone, and its answer is waited for.
             until(lambda: live.connections()[EAST] == "offline")
+            live.lines[EAST].mend()
             live.start(EAST)
             live.connected(EAST)
             Hospitals.connected(live, EAST)
