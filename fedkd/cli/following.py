@@ -26,6 +26,8 @@ from fedkd.knowledge import BadInput
 
 DONE, REFUSED = 0, 1
 POLL_SECONDS = 0.5
+UP_SECONDS = 20.0
+"""For an answer of the SuperLink; where none runs, that is known at once."""
 SECONDS_TO_END = 20.0
 """Between the end of Flower's own command and the last word of the run."""
 
@@ -122,7 +124,7 @@ def _resumed(
 
 def expect_up(server: ServerFolder) -> None:
     """`BadInput` unless the coordinator's SuperLink answers."""
-    if not is_healthy(server, server.settings(), 5.0):
+    if not is_healthy(server, server.settings(), UP_SECONDS):
         start = f"fedkd server start {server.folder}"
         why = f"fedkd server status {server.folder} says why; fedkd server stop {server.folder}, "
         raise BadInput(

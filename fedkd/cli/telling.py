@@ -1,19 +1,18 @@
 """Keeps how far something is that a coordinator proposed, for whoever follows from elsewhere."""
 
-import fcntl
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, Final, Protocol
 
+from fedkd.deploy.lone_lock import taken
 from fedkd.deploy.run_standing import CONDUCTING
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.rounds import NoQuorum
 from fedkd.knowledge import BadInput
 
-LOOKS, MOST_LOOKS = 5, 300
-LOOK_SECONDS: Final = 0.1
+LOOKED_SECONDS: Final = 30.0
+"""Longer than `fedkd server status` looks at a run's lock, on a busy machine."""
 
 
 class Told(Protocol):
@@ -53,38 +52,16 @@ def told(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _taken(file: BinaryIO) -> bool:
-    """Whether the lock is ours; who only looks at it (fedkd server status) lets it go, and is
-    waited for for longer, should the machine have no time for that.
-    """
-    for look in range(MOST_LOOKS):
-        if _locked(file, fcntl.LOCK_EX):
-            return True
-        if look >= LOOKS and not _locked(file, fcntl.LOCK_SH):
-            return False  # another process conducts
-        fcntl.flock(file, fcntl.LOCK_UN)
-        time.sleep(LOOK_SECONDS)
-    return False
-
-
-def _locked(file: BinaryIO, how: int) -> bool:
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 @contextmanager
 def alone(run: Path, tell: Callable[..., None]) -> Iterator[None]:
     """Lets one process at a time use the run in this folder, and tells how it ended."""
     with (run / CONDUCTING).open("wb") as file:
-        if not _taken(file):
+        if not taken(file, LOOKED_SECONDS):
             raise BadInput(
                 f"a run in {run} that another process conducts",
                 "one process at a time",
                 "wait for it, or stop it (flwr list, flwr stop)",
-            ) from None
+            )
         tell("begun", why=None)
         try:
             yield

@@ -280,7 +280,7 @@ def detach(
     command: Sequence[str],
     log: Path,
     folder: Path,
-    seconds: float = 60.0,
+    seconds: float = 180.0,
     passphrase: bytes | None = None,
 ) -> int:
     """Starts `command` in the background, in a session of its own; returns its process id.

@@ -18,6 +18,7 @@ from typing import Any, Final, TextIO
 
 from fedkd.deploy.hospital import PRIVATE_FILE, write_private
 from fedkd.deploy.lines import Line, utc
+from fedkd.deploy.lone_lock import taken
 from fedkd.deploy.others_files import opened, opened_to_append, read_end
 from fedkd.knowledge.bad_input import BadInput
 
@@ -31,6 +32,8 @@ TURN_SECONDS: Final = 600.0
 STOP_SECONDS: Final = TURN_SECONDS + 60.0
 _PATIENT_SECONDS: Final = 3.0
 _TICK: Final = 0.2
+_LOOKED_SECONDS: Final = 30.0
+"""Longer than somebody who asks whether a supervisor runs holds its lock, on a busy machine."""
 _MOST_LOG_BYTES: Final = 8 << 20
 _TAIL_BYTES: Final = 1 << 14
 _MOST_PID: Final = 20
@@ -42,9 +45,10 @@ _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 class Program:
     """One process to be kept running.
 
-    `ready` is waited for before the next one starts. `explain` reads the end of its log once it
-    has ended: what to say of it, and the least seconds to wait. A `secret` waits for it behind the
-    pipe whose number `--key-fd` tells it. `more` are words that are chosen anew at each start.
+    `ready` is waited for before the next one starts, and not asked again for as long as it runs:
+    one that stands still would find nothing but these questions. `explain` reads the end of its
+    log once it has ended: what to say of it, and the least seconds to wait. A `secret` waits for it
+    behind the pipe whose number `--key-fd` tells it. `more` are words chosen anew at each start.
     """
 
     name: str
@@ -73,14 +77,10 @@ class _Running:
     restarts: int = 0
     wait: float = FIRST_WAIT
     due: float = 0.0
+    is_ready: bool = False
     begun_at: int = 0
     last_exit: int | None = None
     said: str = field(default="")
-
-
-def _is_due(each: _Running) -> bool:
-    """Whether nothing but the programs before it keeps it from being started."""
-    return each.process is None and time.monotonic() >= each.due
 
 
 class Supervisor:
@@ -137,17 +137,15 @@ class Supervisor:
     def _look(self) -> None:
         """One look at each: a later program is not started before the earlier ones are ready."""
         changed = False
-        for number, each in enumerate(self._all):
+        for each in self._all:
             if each.process is not None and each.process.poll() is not None:
                 self._ended(each)
                 changed = True
-            if _is_due(each):
+            if each.process is None and time.monotonic() >= each.due:
                 self._begin(each)
                 changed = True
-            if each.process is None:
-                break
-            # Asked by nobody else: each time takes a place in the queue at the program's socket.
-            if any(map(_is_due, self._all[number + 1 :])) and not each.program.ready():
+            each.is_ready = each.process is not None and (each.is_ready or each.program.ready())
+            if not each.is_ready:
                 break
         if changed:
             self._write_state()
@@ -194,7 +192,7 @@ class Supervisor:
         if process is None:
             return
         kill_group(process.pid)  # what it may have left behind
-        each.process, each.last_exit = None, process.returncode
+        each.process, each.last_exit, each.is_ready = None, process.returncode, False
         each.restarts += 1
         if time.monotonic() - each.began > STEADY_SECONDS:
             each.wait = FIRST_WAIT
@@ -372,11 +370,9 @@ class _locked:  # noqa: N801  # reads as `with _locked(folder)`
                 f"rm {self._path}",
             ) from None
         os.fchmod(self._file.fileno(), self._mode)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not taken(self._file, _LOOKED_SECONDS):
             self._file.close()
-            raise _already(self._path.parent) from None
+            raise _already(self._path.parent)
         with suppress(OSError):  # of whom was killed before: it says nothing of what runs now
             self._path.with_name("state.json").unlink()
         self._file.seek(0)

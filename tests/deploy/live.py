@@ -28,7 +28,7 @@ from tests.deploy.ports import free_port
 from tests.deploy.services import Service, until
 from tests.stories.hospitals import SHORT, Hospitals
 
-SECONDS = 180.0
+SECONDS = 300.0
 CLOCKED = Path(__file__).with_name("clocked.py")
 _PART = 1 << 16
 
@@ -37,46 +37,54 @@ class Line:
     """A TCP line to a port of loopback: whole, cut (nobody listens), or dead behind its door."""
 
     def __init__(self, to: int) -> None:
-        self.port, self.to = free_port(), to
+        self.port, self._to = free_port(), to
         self._dead = False
         self._listener: socket.socket | None = None
         self._ends: set[socket.socket] = set()
+        self._changing = threading.Lock()
         self.mend()
 
     def cut(self) -> None:
         """Nobody listens any more, and what was connected is not."""
-        if self._listener is not None:
-            with suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-            self._listener = None
-        self._hang_up()
+        with self._changing:
+            if self._listener is not None:
+                with suppress(OSError):
+                    self._listener.shutdown(socket.SHUT_RDWR)
+                self._listener.close()
+                self._listener = None
+            self._hang_up()
 
     def deaden(self) -> None:
         """Whoever connects is let in, heard once, and hung up on: a TLS handshake is cut short."""
-        self._dead = True
-        self._hang_up()
+        with self._changing:
+            self._dead = True
+            self._hang_up()
 
     @contextmanager
     def led_to(self, port: int) -> Iterator[None]:
         """Somebody else answers."""
-        before, self.to = self.to, port
-        self._hang_up()
+        before = self._lead_to(port)
         try:
             yield
         finally:
-            self.to = before
-            self._hang_up()
+            self._lead_to(before)
 
     def mend(self) -> None:
         """Everything goes through again."""
-        self._dead = False
-        if self._listener is None:
-            self._listener = socket.create_server(("127.0.0.1", self.port))
-            threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+        with self._changing:
+            self._dead = False
+            if self._listener is None:
+                self._listener = socket.create_server(("127.0.0.1", self.port))
+                threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+
+    def _lead_to(self, port: int) -> int:
+        with self._changing:
+            before, self._to = self._to, port
+            self._hang_up()
+        return before
 
     def _hang_up(self) -> None:
-        for end in list(self._ends):
+        for end in self._ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
@@ -84,20 +92,25 @@ class Line:
         with suppress(OSError):
             while True:
                 near, _ = listener.accept()
+                with self._changing:
+                    if listener is not self._listener:  # cut since
+                        near.close()
+                        return
+                    self._ends.add(near)  # before anything is read of how the line is now
                 threading.Thread(target=self._carry, args=(near,), daemon=True).start()
 
     def _carry(self, near: socket.socket) -> None:
         with near, suppress(OSError):
             if self._dead:
                 near.recv(_PART)
-                return
-            with socket.create_connection(("127.0.0.1", self.to)) as far:
-                self._ends |= {near, far}
-                back = threading.Thread(target=_pump, args=(far, near), daemon=True)
-                back.start()
-                _pump(near, far)
-                back.join()
-                self._ends -= {near, far}
+            else:
+                with socket.create_connection(("127.0.0.1", self._to)) as far:
+                    back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+                    back.start()
+                    _pump(near, far)
+                    back.join()
+        with self._changing:
+            self._ends.discard(near)
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
@@ -183,6 +196,7 @@ class Live(Hospitals):
         pid = self.process(site, SERVICE)["pid"]
         os.kill(pid, signal.SIGSTOP)
         try:
+            until(lambda: stands_still(pid), every=0.01)
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -204,6 +218,15 @@ class Live(Hospitals):
         super()._end()
         for line in self.lines.values():
             line.cut()
+
+
+def stands_still(pid: int) -> bool:
+    """Whether no thread of a process goes on: each stops by itself, once it was told (proc(5))."""
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    try:
+        return {stat.read_text().rpartition(") ")[2][0] for stat in stats} == {"T"}
+    except OSError:  # a thread has ended just now
+        return False
 
 
 def admitted(out: Path) -> dict[int, dict[str, str]]:

@@ -17,6 +17,7 @@ from fedkd.wire import Message, decode, encode, opened
 from tests.deploy.federated import Federated, FederatedGrid
 
 SECONDS = 300.0
+"""Far longer than anything takes on a busy machine."""
 
 
 def until(reached: Callable[[], Any], seconds: float = SECONDS, every: float = 0.1) -> Any:

@@ -7,9 +7,8 @@ import ssl
 import stat
 import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +32,7 @@ from fedkd.federation.flower.bundle import app_folder
 from fedkd.wire import UNKNOWN, Reason, Refusal, decode
 from tests.deploy.federations import coordinator, enrolled, fedkd, needs_nginx, told
 from tests.deploy.ports import free_port
+from tests.deploy.services import until
 from tests.deploy.test_founding import AMERICAN, SCHEMA, Made
 
 pytestmark = [pytest.mark.deploy, needs_nginx]
@@ -49,14 +49,6 @@ node = [it for it in programs(hospital, Whose(), (LETTERBOX,)) if it.name == NOD
 sys.exit(Supervisor(hospital.run, node).run())
 """
 """The supervisor of `fedkd site start`, with Flower's node and nothing else."""
-
-
-def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.2)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +79,25 @@ def node(hospital: Hospital) -> Iterator[None]:
     """Flower's node of a hospital, kept running by the real supervisor."""
     with (hospital.run / "start.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", NODE_ALONE, str(hospital.folder)],
+            [sys.executable, "-u", "-c", NODE_ALONE, str(hospital.folder)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
     try:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def reads(hospital: Hospital) -> str:
     """What an engineer reads of the node in `fedkd site status`."""
     said: str = state_of(hospital.run).get("node", {}).get("said", "")
     return said
+
+
+def comes_to_read(hospital: Hospital, words: str) -> str:
+    """The same, once these words are in it."""
+    return str(until(lambda: words in (said := reads(hospital)) and said))
 
 
 def at(hospital: Hospital, where: str) -> None:
@@ -127,14 +124,14 @@ def expired(server: ServerFolder) -> Iterator[datetime]:
     ended = datetime.now(UTC) - timedelta(days=1)
     make_leaf(keys, server.settings().host, days=2, now=ended - timedelta(days=2))
     assert running.tell_to_reload(server)
-    until(lambda: shown(server) != before, 10)
+    until(lambda: shown(server) != before)
     try:
         yield ended
     finally:
         for name, body in kept.items():
             (keys / name).write_bytes(body)
         running.tell_to_reload(server)
-        until(lambda: shown(server) == before, 10)
+        until(lambda: shown(server) == before)
 
 
 def test_an_expired_certificate_lets_no_node_in_and_is_told_in_words(
@@ -142,8 +139,8 @@ def test_an_expired_certificate_lets_no_node_in_and_is_told_in_words(
 ) -> None:
     hospital = joined(server, "barnet", tmp_path / "barnet")
     with node(hospital):
-        assert "certificate has expired" in until(lambda: reads(hospital))
-        assert "fedkd server rotate" in reads(hospital)
+        said = comes_to_read(hospital, "certificate has expired")
+        assert "fedkd server rotate" in said
         status = fedkd("site", "status", hospital.folder)
         assert "certificate has expired" in status.stdout
         assert told("site", "status", hospital.folder)["connected"] is not True
@@ -157,8 +154,9 @@ def test_an_expired_certificate_lets_no_node_in_and_is_told_in_words(
 def test_a_coordinator_does_not_start_with_a_certificate_that_expired(
     server: ServerFolder, tmp_path: Path
 ) -> None:
-    copy = ServerFolder(shutil.copytree(server.folder, tmp_path / "federation"))
-    shutil.rmtree(copy.folder / "pids")
+    of_who_runs = shutil.ignore_patterns("pids", "state.db*")  # files that come and go meanwhile
+    copied = shutil.copytree(server.folder, tmp_path / "federation", ignore=of_who_runs)
+    copy = ServerFolder(copied)
     (copy.folder / "pids").mkdir()
     make_leaf(copy.keys, copy.settings().host, days=2, now=datetime.now(UTC) - timedelta(days=9))
     done = fedkd("server", "start", copy.folder)
@@ -178,8 +176,7 @@ def test_a_site_that_holds_another_authority_sends_nothing(
     shutil.copyfile(tmp_path / "ca.crt", hospital.authority)
     asked = requests(server)
     with node(hospital):
-        said = until(lambda: reads(hospital))
-        assert "by another authority than the federation's" in said
+        said = comes_to_read(hospital, "by another authority than the federation's")
         assert "Nothing was sent" in said
     assert requests(server) == asked
 
@@ -203,8 +200,7 @@ def test_a_port_without_tls_hears_no_request_of_a_node(
         until(lambda: b"Serving" in heard.read_bytes())
         at(hospital, f"localhost:{port}")
         with node(hospital):
-            said = until(lambda: reads(hospital))
-        assert "speaks no TLS: nothing was sent" in said
+            comes_to_read(hospital, "speaks no TLS: nothing was sent")
         assert b"/v1/fleet" not in heard.read_bytes()
     finally:
         plain.kill()
@@ -214,7 +210,7 @@ def test_a_port_without_tls_hears_no_request_of_a_node(
 def test_a_key_that_is_not_in_the_roster_is_kept_out(server: ServerFolder, tmp_path: Path) -> None:
     hospital = joined(server, "ealing", tmp_path / "ealing", admit=False)
     with node(hospital):
-        assert "not admitted yet" in until(lambda: reads(hospital))
+        comes_to_read(hospital, "not admitted yet")
         assert told("site", "status", hospital.folder)["connected"] is not True
     listed = {int(each["node-id"]) for each in superlink.nodes(server)}
     assert len(listed) == len(roster_of(server).admitted())
@@ -229,8 +225,7 @@ def test_a_stolen_key_is_cut_off_where_it_is_connected_and_stays_out(
         until(lambda: reached(hospital.letterbox))
         said = told("server", "revoke", "finchley", "--dir", server.folder, "--reason", "stolen")
         assert said["superlink_told"] is True
-        first = until(lambda: reads(hospital), 20)  # at its next call, every half second
-        assert "knows its key no longer: it was revoked" in first
+        comes_to_read(hospital, "knows its key no longer: it was revoked")  # at its next call
         assert connection(server, "finchley") != "online"
     assert "finchley" not in {member.site for member in roster_of(server).admitted()}
     assert fedkd("server", "admit", next(hospital.folder.glob("*.enrolment")), "--dir",
@@ -320,12 +315,12 @@ ASKED = {{"train": WEIGHTS, "evaluate": WEIGHTS, "query": WEIGHTS, "query.weight
           "train.answer": CALL, "query.answer": CALL}}
 @app.main()
 def main(grid, context):
-    came, until = {{}}, time.time() + 90
+    came, until = {{}}, time.time() + 300
     while {node} not in grid.get_node_ids() and time.time() < until:
         time.sleep(0.5)
     asked = {{}}
     for kind, content in ASKED.items():
-        message = Message(content, dst_node_id={node}, message_type=kind, ttl=90)
+        message = Message(content, dst_node_id={node}, message_type=kind, ttl=300)
         asked |= dict.fromkeys(grid.push_messages([message]), kind)
     while len(came) < len(asked) and time.time() < until:
         time.sleep(0.2)
@@ -400,7 +395,7 @@ def test_a_foreign_app_runs_at_no_hospital_and_every_task_gets_a_typed_refusal(
         ran = subprocess.run(
             [sys.executable, "-c", DENSELY, "run", str(app), SUPERLINK, "--stream"],
             env=superlink.environment(server), cwd=tmp_path, capture_output=True, text=True,
-            timeout=150, check=False,
+            timeout=400, check=False,
         )  # fmt: skip
         assert out.exists(), ran.stdout + ran.stderr
         assert state_of(hospital.run)["node"]["pid"] == node_before, "the node ended"
@@ -424,7 +419,8 @@ def test_a_foreign_app_runs_at_no_hospital_and_every_task_gets_a_typed_refusal(
     assert status["service"]["turns"] == 0  # type: ignore[index]
     with Log(hospital.site / "log.sqlite", "north") as log:
         rules = [entry.body["rule"] for entry in log.entries("release.refused")]
-    assert sorted(rules) == ["letterbox: bundle", "letterbox: malformed"]
+    assert set(rules) == {"letterbox: bundle", "letterbox: malformed"}
+    assert len(rules) <= 4  # each kind once a day, also where that ends meanwhile
     noted = (hospital.letterbox / "refusals.log").read_text().splitlines()
     assert [line.split(" ", 1)[1] for line in noted] == ["malformed"] * len(OTHER_TASKS) + [
         "bundle"

@@ -1,17 +1,21 @@
 """What a federation of real processes does when a part of it is killed, slow, cut off or wrong."""
 
+import json
 import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 import trustme
 
+from fedkd.federation.asking import SILENT
 from tests.deploy.federated import SEED, SITES, students, table
 from tests.deploy.federations import needs_nginx
 from tests.deploy.listening import Address, is_loopback, listened_on, processes_of
@@ -55,7 +59,7 @@ def happened(process: "subprocess.Popen[bytes]", out: Path, ending: str) -> None
         assert process.poll() is None, (out.parent.parent.parent / f"{out.name}.out").read_text()
         return logged(out / "server" / "log.sqlite", ending)
 
-    until(there, 180.0, every=0.02)
+    until(there, 300.0, every=0.02)
 
 
 def open_round(out: Path) -> int:
@@ -64,6 +68,27 @@ def open_round(out: Path) -> int:
     while logged(out / "server" / "log.sqlite", f"/{number + 1}/posed"):
         number += 1
     return number
+
+
+@contextmanager
+def held(live: Live, site: str, out: Path) -> Iterator[int]:
+    """The open round of a run, which waits for a site whose service stands still meanwhile."""
+    while True:
+        with live.frozen(site):
+            number = open_round(out)
+            if number not in read_of(live, site, named(out)):
+                yield number
+                return
+        until(lambda number=number: open_round(out) > number, every=0.02)  # it was too quick
+
+
+def read_of(live: Live, site: str, run: str) -> list[int]:
+    """As `rounds_of`, of a log whose lock somebody may hold who stands still."""
+    log = live.sites[site] / "site" / "log.sqlite"
+    with closing(sqlite3.connect(f"file:{log}?mode=ro", uri=True)) as database:
+        said = database.execute("SELECT body FROM entries WHERE type = 'release.outputs'")
+        bodies = [json.loads(body) for (body,) in said]
+    return [it["round"] for it in bodies if it["run"] == run]
 
 
 def rounds_of(live: Live, site: str, run: str) -> list[int]:
@@ -104,11 +129,12 @@ def test_a_server_killed_between_rounds_and_in_one_goes_on_to_the_same_student(
 
 def test_a_site_slow_past_the_deadline_is_missed_and_heard_in_a_later_round(live: Live) -> None:
     process, out = begun(live, "rounds=4", f"deadline={TOO_LATE}")
-    with live.frozen(NORTH):
-        missed = open_round(out)
+    with held(live, NORTH, out) as missed:
         happened(process, out, f"/{missed + 1}/posed")
     live.ended(process, out)
-    took = admitted(out)
+    took, summary = admitted(out), json.loads((out / "summary.json").read_text())
+    (north,) = (it for it in summary["clients"] if it["site"] == NORTH)
+    assert {"round": missed, "reason": SILENT} in north["left_out"]
     assert set(took[missed]) == {EAST, WEST}
     assert NORTH in took[4]
     assert len(took) == 4
@@ -116,8 +142,8 @@ def test_a_site_slow_past_the_deadline_is_missed_and_heard_in_a_later_round(live
 
 def test_a_site_cut_off_for_half_a_minute_is_back_in_the_same_run(live: Live) -> None:
     process, out = begun(live, "rounds=4")
-    with live.frozen(NORTH):  # keeps the round open, so that there is one to come back to
-        missed = open_round(out)
+    node = live.process(EAST)["pid"]
+    with held(live, NORTH, out) as missed:  # so that there is a round to come back to
         live.lines[EAST].cut()
         until(lambda: not live.is_connected(EAST), every=0.2)
         time.sleep(30)
@@ -129,7 +155,7 @@ def test_a_site_cut_off_for_half_a_minute_is_back_in_the_same_run(live: Live) ->
     took = admitted(out)
     assert {NORTH, WEST} <= set(took[missed])
     assert set(took[4]) == set(SITES)
-    assert live.process(EAST)["restarts"] == 0
+    assert live.process(EAST)["pid"] == node
     consistent(live, out)
 
 
@@ -179,8 +205,7 @@ def test_a_certificate_of_somebody_else_ends_the_node_and_is_told(live: Live) ->
         another_server(trustme.CA(), host="127.0.0.1") as port,
         live.lines[WEST].led_to(port),
     ):
-        said = until(lambda: live.process(WEST)["said"])
-        assert "certificate there is not trusted" in said
+        until(lambda: "certificate there is not trusted" in live.process(WEST)["said"])
         assert not live.is_connected(WEST)
         assert "certificate there" in fedkd("site", "status", live.sites[WEST])
     live.connected(WEST)
@@ -211,8 +236,10 @@ def test_a_wrong_clock_is_told_in_words_and_waited_for(live: Live, tmp_path: Pat
     live.stop(EAST)
     live.start(EAST, node={"LD_PRELOAD": str(shim), "FEDKD_TEST_CLOCK": str(shift)})
     try:
-        said = until(lambda: live.process(EAST).get("said"))
-        assert re.search(r"clock is (59|60|61) s ahead of the coordinator's", said)
+        until(lambda: "clock is" in live.process(EAST).get("said", ""))
+        said = live.process(EAST)["said"]
+        # A second is cut off, and what a call took, which is seconds on a busy machine.
+        assert re.search(r"clock is (5\d|60|61) s ahead of the coordinator's", said)
         assert "time server" in said
         status = fedkd("site", "status", live.sites[EAST])
         assert said in status
@@ -233,12 +260,15 @@ def test_a_site_killed_in_a_round_comes_back_in_the_run_and_pays_once(tmp_path: 
     with Live(tmp_path / "all", ROWS, mechanism=PRIVATE, **keys) as live:
         process, out = begun(live, "mechanism=dp_training", "rounds=4")
         run = named(out)
-        with live.frozen(NORTH):
-            missed = open_round(out)
-            until(lambda: missed in rounds_of(live, EAST, run))
+        with held(live, NORTH, out) as missed:
+            until(lambda: missed in read_of(live, EAST, run), every=0.02)
+            live.lines[EAST].cut()  # else half of its answer has come, which is waited for: minutes
             live.kill_site(EAST)
+            # Else it may be back before anybody has seen it gone, and its answer is waited for.
+            until(lambda: live.connections()[EAST] == "offline")
+            live.lines[EAST].mend()
             live.start(EAST)
-            live.connected(EAST)  # not before the connection of before has lapsed
+            live.connected(EAST)
             Hospitals.connected(live, EAST)
             assert open_round(out) == missed
         live.ended(process, out)

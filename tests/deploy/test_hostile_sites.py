@@ -23,7 +23,8 @@ from fedkd.knowledge import Answers, Array
 from fedkd.knowledge.aggregate.median import median
 from tests.deploy.federations import coordinator, fedkd, needs_nginx
 from tests.deploy.hostile_site import ENORMOUS, LIES, OTHER, SITE
-from tests.deploy.test_faults_at_the_gate import connection, joined, until
+from tests.deploy.services import until
+from tests.deploy.test_faults_at_the_gate import connection, joined
 from tests.deploy.test_founding import AMERICAN, SCHEMA, Made
 
 pytestmark = [pytest.mark.deploy, needs_nginx]
@@ -66,7 +67,7 @@ def running(hospital: Hospital) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(40)
+        process.wait(120)
 
 
 @dataclass
@@ -135,7 +136,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
                 "run", "--federation", server.folder, "rehearsal=true", "query=synthetic",
                 "generator=dictionary", f"query.size={QUERIES}", f"rounds={len(LIES)}",
                 "student.model=logistic", "training.local_epochs=1", "training.lesson_epochs=1",
-                "student.epochs=1", "mechanism=none", "aggregate=mean", f"out={out}", seconds=300,
+                "student.epochs=1", "mechanism=none", "aggregate=mean", f"out={out}", seconds=900,
             )  # fmt: skip
             watched.ended.set()
             assert done.returncode == 0, done.stdout + done.stderr

@@ -5,13 +5,12 @@ restarted, and left by two of its four hospitals.
 """
 
 import json
-import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ from tests.deploy.listening import Address, is_loopback, listened_on, processes_
 from tests.deploy.live import Live, admitted, named
 from tests.deploy.ports import free_port
 from tests.deploy.services import until
-from tests.deploy.test_faults_in_a_federation import happened, open_round, rounds_of
+from tests.deploy.test_faults_in_a_federation import happened, held, rounds_of
 from tests.deploy.test_nothing_secret_leaves import PART, SECRETS, found_in
 from tests.stories.hospitals import Hospitals, fedkd, told
 
@@ -130,27 +129,6 @@ def failing(live: Operated) -> tuple[Path, dict[str, set[Address]]]:
     live.ended(process, out)
     path.write_bytes(before)
     return out, listened
-
-
-@contextmanager
-def held(live: Live, site: str, out: Path) -> Iterator[int]:
-    """The open round of a run, which waits for a site whose service stands still meanwhile."""
-    while True:
-        with live.frozen(site):
-            number = open_round(out)
-            if number not in read_of(live, site, named(out)):
-                yield number
-                return
-        until(lambda number=number: open_round(out) > number, every=0.02)  # it was too quick
-
-
-def read_of(live: Live, site: str, run: str) -> set[int]:
-    """As `rounds_of`, without waiting for a service that stands still while it writes."""
-    log = Hospital(live.sites[site]).site / "log.sqlite"
-    with closing(sqlite3.connect(log)) as read:
-        rows = read.execute("SELECT body FROM entries WHERE type = 'release.outputs'").fetchall()
-    said = [json.loads(body) for (body,) in rows]
-    return {it["round"] for it in said if it["run"] == run}
 
 
 def answered(live: Operated, site: str, run: str, number: int) -> bool:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from flwr.supercore import heartbeat
 
 from fedkd.deploy.hospital import Hospital
 from fedkd.deploy.node_words import without_tunnel
@@ -14,6 +15,7 @@ from fedkd.federation.flower.node import (
     POLL_VARIABLE,
     PROXY,
     Trouble,
+    beat_again_soon,
     heartbeat_seconds,
     keep_shut,
     poll_seconds,
@@ -118,6 +120,13 @@ def test_a_refused_call_is_a_clock_or_a_key(ahead: float, words: str) -> None:
     assert wait == NODE_RETRY_SECONDS
 
 
+def test_a_refusal_that_was_long_on_its_way_blames_no_clock() -> None:
+    times = iter([NOW, NOW + 9.5])
+    trouble = Trouble(lambda: next(times))
+    trouble.watched(answered(401))
+    assert "revoked" in trouble.last_words()
+
+
 def test_a_refusal_without_a_time_blames_no_clock() -> None:
     trouble = Trouble(lambda: NOW)
     trouble.watched(lambda: httpx.Response(401))
@@ -160,6 +169,15 @@ def test_how_often_is_said_by_the_environment_within_bounds(monkeypatch) -> None
         monkeypatch.setenv(HEARTBEAT_VARIABLE, said)
         monkeypatch.setenv(POLL_VARIABLE, said)
         assert (heartbeat_seconds(), poll_seconds()) == (beats, looks)
+
+
+def test_a_heartbeat_that_failed_is_tried_again_before_the_node_is_taken_for_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "exponential", heartbeat.exponential)  # and back afterwards
+    beat_again_soon(heartbeat, 10.0)
+    waits = heartbeat.HeartbeatSender(lambda: True)._retry_invoker.wait_gen_factory()
+    assert max(next(waits) for _ in range(9)) == 10.0 / 3
 
 
 def pulls_by(*names: str):

@@ -105,41 +105,6 @@ def test_whoever_waits_for_a_stop_may_end_it_at_once(
     assert person.getvalue(), "nobody said so"
 
 
-def test_readiness_is_asked_for_while_somebody_waits_for_it_alone(tmp_path: Path) -> None:
-    """Each asking takes a place in a socket's queue: one that stood still had none for a letter."""
-    asked = tmp_path / "asked"
-
-    def ready() -> bool:
-        with asked.open("a") as file:
-            file.write(".")
-        return asked.stat().st_size >= 3
-
-    (tmp_path / "run").mkdir()
-    waits = [sys.executable, "-c", "import time; time.sleep(600)"]
-    first = Program("first", waits, {}, tmp_path, tmp_path / "first.log", ready=ready)
-    second = Program("second", waits, {}, tmp_path, tmp_path / "second.log")
-    pid = os.fork()
-    if pid == 0:
-        try:
-            Supervisor(tmp_path / "run", [first, second], lambda line: None).run()
-        finally:
-            os._exit(0)
-
-    def started() -> int | None:
-        found: int | None = state_of(tmp_path / "run").get("second", {}).get("pid")
-        return found
-
-    try:
-        before = until(started)
-        assert asked.read_text() == "..."
-        os.kill(before, signal.SIGKILL)  # which takes several looks to be noticed and mended
-        until(lambda: started() not in (None, before))
-        assert asked.read_text() == "...."
-    finally:
-        os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
-
-
 def test_what_a_killed_supervisor_wrote_is_not_said_of_the_next_one(tmp_path: Path) -> None:
     """Else `fedkd site status` calls a node connected that is not even started."""
     pid = supervised(tmp_path)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.app import app as client_app
 from fedkd.cli.run import Run
 from fedkd.federation.admission import acknowledged, admit, wants_inputs
-from fedkd.federation.asking import CRASHED, SILENT, Reply
+from fedkd.federation.asking import CRASHED, GONE, SILENT, Reply
 from fedkd.federation.durable import read_json
 from fedkd.federation.flower.asking import GridAsk
 from fedkd.federation.flower.inprocess import InProcessGrid
@@ -311,6 +311,28 @@ def test_a_site_that_could_not_answer_the_roll_call_is_not_said_to_be_away(site:
     assert asking.roll_call("r", ["site-01", "site-02"]).came == ("site-01",)
     (reply,) = asking({"site-02": b"x"}, lambda _: None, round=1)
     assert reply.failure == "refused: not_configured"
+
+
+@pytest.mark.parametrize(
+    ("code", "in_time", "late"),
+    [(3, CRASHED, SILENT), (4, CRASHED, SILENT), (5, GONE, GONE), (8, CRASHED, CRASHED)],
+)
+def test_what_flower_says_in_a_sites_place_is_told_in_words(
+    code: int, in_time: str, late: str
+) -> None:
+    """A question that was not answered in time, too, which Flower may see before the server."""
+    app = ClientApp()
+
+    @app.query("answer")
+    def answer(message: Message, context: Context) -> Message:
+        return Message(Error(code, "words of Flower's"), reply_to=message)
+
+    grid = InProcessGrid(app, [{"site": "site-01"}])
+    for deadline_s, words in ((60.0, in_time), (0.0, late)):
+        asking = GridAsk(grid, deadline_s)
+        (asking.nodes["site-01"],) = grid.get_node_ids()
+        (reply,) = asking({"site-01": b"x"}, lambda _: None, round=1)
+        assert reply.failure == words
 
 
 def test_a_name_that_two_nodes_give_belongs_to_neither(run: Run, tmp_path: Any) -> None:

@@ -147,14 +147,18 @@ class Hospitals:
         """Waits until the coordinator sees these sites connected."""
         until = time.monotonic() + seconds
         while True:
-            status = told("server", "status", self.federation)
-            there = {one["site"] for one in status["sites"] if one["connection"] == "online"}
-            if set(sites) <= there:
+            there = self.connections()
+            if all(there[site] == "online" for site in sites):
                 return
-            assert time.monotonic() < until, f"{status}\n{self.logs()}"
+            assert time.monotonic() < until, f"{there}\n{self.logs()}"
             time.sleep(0.2)
 
-    def run(self, *overrides: str, seconds: float = 420.0, resume: Path | None = None) -> Path:
+    def connections(self) -> dict[str, str | None]:
+        """By site, what the coordinator says of its connection; None: it does not know just now."""
+        status = told("server", "status", self.federation)
+        return {one["site"]: one["connection"] for one in status["sites"]}
+
+    def run(self, *overrides: str, seconds: float = 600.0, resume: Path | None = None) -> Path:
         """A whole run; the people at the hospitals say yes once they are asked."""
         process, out = self.begin(*overrides, resume=resume)
         if resume is None and "rehearsal=true" not in overrides:
@@ -165,13 +169,12 @@ class Hospitals:
         """A run that loses a site and the server in round `number`; then both are back."""
         process, out = self.begin(*overrides)
         self.say_yes(out)
-        log, until = out / "server" / "log.sqlite", time.monotonic() + 180
+        log, until = out / "server" / "log.sqlite", time.monotonic() + 300
         while not logged(log, f"/{number}/posed"):
             assert process.poll() is None, self.logs()
             assert time.monotonic() < until, self.logs()
             time.sleep(0.05)
-        self.kill_site(site)
-        self.kill_server()
+        kill_all_of(self.federation, self.sites[site])  # at once: no round goes on meanwhile
         process.wait(timeout=120)
         assert not (out / "student.safetensors").exists()
         self.start_server()
@@ -198,7 +201,7 @@ class Hospitals:
         self._processes.append(process)
         return process, out
 
-    def evaluated(self, run: Path, *words: object, seconds: float = 240.0) -> dict[str, Any]:
+    def evaluated(self, run: Path, *words: object, seconds: float = 600.0) -> dict[str, Any]:
         """What `fedkd evaluate` keeps; people say yes, with the model that was sent to them."""
         log = (self.folder / f"{run.name}.evaluation.out").open("ab")
         process = subprocess.Popen(
@@ -338,8 +341,7 @@ class Hospitals:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        for folder in [*self.sites.values(), self.federation]:
-            kill_all_of(folder)
+        kill_all_of(*self.sites.values(), self.federation)
 
 
 def at_once(what: Callable[[str], None], sites: Iterable[str]) -> None:
@@ -363,18 +365,30 @@ def children_of(process: Path) -> list[str]:
     return (process / "task" / process.name / "children").read_text().split()
 
 
-def kill_all_of(folder: Path) -> None:
-    """SIGKILL to every process whose command line or environment names `folder`, and its children.
+def kill_all_of(*folders: Path) -> None:
+    """SIGKILL to every process whose command line or environment names one of these `folders`, and
+    its children; returns once none is left.
 
-    Those of nginx name nothing, and would hold the port of a master that was killed.
+    Those of nginx name nothing, and would hold the port of a master that was killed. One that waits
+    for a disk lives on for a while, with its locks; one that was forked meanwhile is found later.
     """
-    for _ in range(3):
-        for process in Path("/proc").iterdir():
-            if not process.name.isdigit() or int(process.name) == os.getpid():
-                continue
+    marks, seen_none, until = [f"{folder}".encode() for folder in folders], 0, time.monotonic() + 60
+    while seen_none < 2:
+        left = [pid for process in Path("/proc").iterdir() for pid in _named_in(process, marks)]
+        for pid in left:
             with suppress(OSError):
-                words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-                if f"{folder}".encode() in words:
-                    for pid in (process.name, *children_of(process)):
-                        os.kill(int(pid), signal.SIGKILL)
-        time.sleep(0.2)
+                os.kill(pid, signal.SIGKILL)
+        seen_none = 0 if left else seen_none + 1
+        assert time.monotonic() < until, f"{left} cannot be killed"
+        time.sleep(0.1)
+
+
+def _named_in(process: Path, marks: Sequence[bytes]) -> list[int]:
+    """`process`, a folder of /proc, and its children where it is another one that names a mark."""
+    if not process.name.isdigit() or int(process.name) == os.getpid():
+        return []
+    with suppress(OSError):
+        words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        if any(mark in words for mark in marks):  # none is left of what has ended
+            return [int(pid) for pid in (process.name, *children_of(process))]
+    return []

@@ -47,6 +47,8 @@ RULED = (
 """What a site says of a proposal once there is nothing more to wait for."""
 NODE_GONE = (5,)
 """Flower's error code for a node that is not connected (flwr 1.41)."""
+NONE_THERE = (3, 4)
+"""Those where a question or a reply is not there: once its time is over, or not all of it came."""
 
 
 class RollCalled(NamedTuple):
@@ -267,6 +269,7 @@ class GridAsk:
         deadline_s: float | None = None,
     ) -> list[_Letter]:
         wait_s = self.deadline_s if deadline_s is None else min(deadline_s, self.deadline_s)
+        over = time.monotonic() + wait_s  # for Flower, not earlier than this
         messages = [
             Message(
                 content_of(body, covers.get(node, b"")),
@@ -286,7 +289,8 @@ class GridAsk:
             for message in came:
                 node = waiting.pop(message.metadata.reply_to_message_id, None)
                 if node is not None:  # a second reply to one question is not looked at
-                    letters.append(_opened(node, message, len(covers.get(node, b"")), most))
+                    late, sent = time.monotonic() >= over, len(covers.get(node, b""))
+                    letters.append(_opened(node, message, sent, most, is_late=late))
                     heard(letters[-1])
             if not came:
                 if time.monotonic() >= until:
@@ -299,10 +303,12 @@ class GridAsk:
         return letters
 
 
-def _opened(node: int, message: Message, sent: int, most_bytes: int) -> _Letter:
+def _opened(node: int, message: Message, sent: int, most_bytes: int, *, is_late: bool) -> _Letter:
     """The body of a reply, or why there is none: Flower's own error text is never repeated."""
     if message.has_error():
         failure = GONE if message.error.code in NODE_GONE else CRASHED
+        if is_late and message.error.code in NONE_THERE:  # Flower was the first to see it
+            failure = SILENT
         return _Letter(node, None, failure, (sent, 0), None)
     try:
         letter = letter_of(message, most_bytes)

@@ -79,6 +79,7 @@ class Trouble:
         """
         from flwr.supercore.retry.http_retry import _RETRYABLE_TRANSPORT_ERRORS, httpx
 
+        began = self._now()
         try:
             response = call()
         except httpx.ProxyError as error:
@@ -95,7 +96,8 @@ class Trouble:
             raise type(error)(f"the line was cut ({type(error).__name__})") from None
         self._refused = ""
         if response.status_code == HTTPStatus.UNAUTHORIZED:
-            self._refused = refused(response.headers.get("date", ""), self._now())
+            now = self._now()
+            self._refused = refused(response.headers.get("date", ""), now, now - began)
         return response
 
     def ends(self, why: str) -> bool:
@@ -115,12 +117,17 @@ def _to_the_log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def refused(date: str, now: float) -> str:
-    """Why a signed call was refused, by the time (a `Date`) that the refusal was sent at."""
+def refused(date: str, now: float, took: float = 0.0) -> str:
+    """Why a signed call was refused, by the time (a `Date`) that the refusal was sent at.
+
+    It is read `now`, and may have been on its way for as long as the call `took`.
+    """
     try:
         ahead = now - parsedate_to_datetime(date).timestamp() - 0.5  # cut to a whole second
     except (TypeError, ValueError):
         ahead = 0.0
+    if ahead > 0:
+        ahead -= min(ahead, max(took, 0.0))
     if -_MOST_BEHIND <= ahead <= _MOST_AHEAD:
         return "the coordinator knows its key no longer: it was revoked, or a database was lost"
     how = "ahead of" if ahead > 0 else "behind"
@@ -145,6 +152,17 @@ def keep_shut(client: Any) -> None:
             "install the version that fedkd names"
         )
     setattr(client, _OPENS, lambda bundle, run: {})
+
+
+def beat_again_soon(heartbeat: Any, seconds: float) -> None:
+    """Has a heartbeat that failed be tried again often: after a third of `seconds` at the latest.
+
+    Flower's waits grow to 20 s. A node whose line is whole again, and who fetches questions, would
+    be taken for gone meanwhile, and what it was asked for unanswered.
+    """
+    from flwr.supercore.retry import exponential
+
+    heartbeat.exponential = lambda **_: exponential(max_delay=seconds / 3)
 
 
 def main() -> None:
@@ -178,6 +196,7 @@ def main() -> None:
     client.time = SimpleNamespace(sleep=sleep)
     fleet.NodeAuthHttpInterceptor = Watched
     fleet.HEARTBEAT_DEFAULT_INTERVAL = heartbeat.HEARTBEAT_DEFAULT_INTERVAL = heartbeat_seconds()
+    beat_again_soon(heartbeat, heartbeat_seconds())
     threading.excepthook = a_thread_ended
     status: object = 1
     try:
