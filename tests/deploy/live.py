@@ -140,13 +140,19 @@ class Live(Hospitals):
         self._patients = rows
         self.lines: dict[str, Line] = {}
 
-    def start(self, site: str, node: Mapping[str, str] | None = None) -> None:
-        """What `fedkd site start` turns into; `node` is more of its node's environment."""
+    def start(
+        self, site: str, node: Mapping[str, str] | None = None, holding: Path | None = None
+    ) -> None:
+        """What `fedkd site start` turns into; `node` is more of its node's environment.
+
+        A node that is `holding` does as a file in that folder says (`holding_node.py`).
+        """
         hospital = Hospital(self.sites[site])
         prepare_letterbox(hospital, Whose())
         words = self.words_of(site)
-        if node:
-            words = [sys.executable, str(CLOCKED), str(hospital.folder), json.dumps(node)]
+        if node or holding:
+            words = [sys.executable, str(CLOCKED), str(hospital.folder), json.dumps(node or {})]
+            words += [] if holding is None else [str(holding)]
         with (hospital.run / "start.log").open("ab") as log:
             self._processes.append(
                 subprocess.Popen(
@@ -234,6 +240,13 @@ def admitted(out: Path) -> dict[int, dict[str, str]]:
     with Log(out / "server" / "log.sqlite", "server") as log:
         entries = log.entries("answers.admitted")
         return {entry.body["round"]: dict(entry.body["answers"]) for entry in entries}
+
+
+def left_out(out: Path) -> dict[int, dict[str, str]]:
+    """By round, who was left out of a run, and why."""
+    with Log(out / "server" / "log.sqlite", "server") as log:
+        entries = log.entries("answers.admitted")
+        return {entry.body["round"]: dict(entry.body["left_out"]) for entry in entries}
 
 
 def named(out: Path) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from fedkd.audit import Log
 from fedkd.deploy import superlink
 from fedkd.deploy.authority import read_certificate
 from fedkd.deploy.hospital import Hospital
@@ -29,7 +28,7 @@ from fedkd.federation.durable import read_json, write_json
 from tests.deploy.federated import table
 from tests.deploy.federations import needs_nginx, needs_offline
 from tests.deploy.listening import Address, is_loopback, listened_on, processes_of
-from tests.deploy.live import Live, admitted, named
+from tests.deploy.live import Live, admitted, left_out, named
 from tests.deploy.ports import free_port
 from tests.deploy.services import until
 from tests.deploy.test_faults_in_a_federation import happened, held, rounds_of
@@ -147,13 +146,6 @@ def files_in(folder: Path) -> dict[str, bytes]:
             if path.is_file():
                 found[path.relative_to(folder).as_posix()] = path.read_bytes()
     return found
-
-
-def left_out(out: Path) -> dict[int, dict[str, str]]:
-    """By round, who was left out of a run, and why."""
-    with Log(out / "server" / "log.sqlite", "server") as log:
-        entries = log.entries("answers.admitted")
-        return {entry.body["round"]: dict(entry.body["left_out"]) for entry in entries}
 
 
 def test_a_rehearsal_reads_no_record(recordless: Operated, rehearsed: Path) -> None:

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from fedkd.federation.asking import CRASHED, GONE, NOT_ADMITTED, SILENT, Reply
 from fedkd.federation.flower.letters import MESSAGE_TYPE, NoLetter, content_of, letter_of
+from fedkd.federation.flower.pulling import rest_until
 from fedkd.federation.relay import Relay
 from fedkd.knowledge import Digest, digest_of_bytes
 from fedkd.wire import (
@@ -285,7 +286,8 @@ class GridAsk:
         letters, most = [], self._most_reply_bytes
         until = time.monotonic() + wait_s
         while waiting:
-            came = list(self.grid.pull_messages(list(waiting)))
+            with rest_until(until):
+                came = list(self.grid.pull_messages(list(waiting)))
             for message in came:
                 node = waiting.pop(message.metadata.reply_to_message_id, None)
                 if node is not None:  # a second reply to one question is not looked at
