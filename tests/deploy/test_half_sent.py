@@ -21,8 +21,7 @@ FLOWERS = 160.0
 
 
 def test_one_reply_may_take_half_of_the_time_that_is_left() -> None:
-    from flwr.supercore.inflatable.inflatable_object import ObjectUnavailableError
-    from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
+    from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
     from flwr.superlink.grid import http_grid
 
     def pull(named: str) -> bytes:

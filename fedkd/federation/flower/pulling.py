@@ -28,7 +28,8 @@ def rest_until(over: float) -> Iterator[None]:
 
     def for_a_while(*args: Any, **words: Any) -> dict[str, bytes]:
         most = max((over - time.monotonic()) * SHARE, LEAST_SECONDS)
-        return whole(*args, **words, max_time=most, backoff_cap=LEAST_SECONDS)
+        pulled: dict[str, bytes] = whole(*args, **words, max_time=most, backoff_cap=LEAST_SECONDS)
+        return pulled
 
     grid.pull_objects = for_a_while
     try:
