@@ -3,16 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from fedkd.deploy.lone_lock import taken
 from fedkd.deploy.run_standing import CONDUCTING
 from fedkd.federation.durable import read_json, write_json
 from fedkd.federation.rounds import NoQuorum
 from fedkd.knowledge import BadInput
-
-LOOKED_SECONDS: Final = 30.0
-"""Longer than `fedkd server status` looks at a run's lock, on a busy machine."""
 
 
 class Told(Protocol):
@@ -56,7 +53,7 @@ def told(folder: Path) -> dict[str, Any]:
 def alone(run: Path, tell: Callable[..., None]) -> Iterator[None]:
     """Lets one process at a time use the run in this folder, and tells how it ended."""
     with (run / CONDUCTING).open("wb") as file:
-        if not taken(file, LOOKED_SECONDS):
+        if not taken(file):
             raise BadInput(
                 f"a run in {run} that another process conducts",
                 "one process at a time",

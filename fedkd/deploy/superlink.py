@@ -82,9 +82,13 @@ def program(name: str) -> str:
 def is_healthy(server: ServerFolder, settings: Settings, seconds: float = 10.0) -> bool:
     """Whether the SuperLink answers on loopback, with a certificate of this federation."""
     trust = ssl.create_default_context(cafile=str(server.authority))
-    asked = http.client.HTTPSConnection(
-        HOST, settings.superlink_port, timeout=seconds, context=trust
+    return says_healthy(
+        http.client.HTTPSConnection(HOST, settings.superlink_port, timeout=seconds, context=trust)
     )
+
+
+def says_healthy(asked: http.client.HTTPConnection) -> bool:
+    """Whether a SuperLink says on this connection, which is closed then, that it is healthy."""
     try:
         asked.request("GET", "/health")
         return asked.getresponse().status == http.HTTPStatus.OK

@@ -32,8 +32,6 @@ TURN_SECONDS: Final = 600.0
 STOP_SECONDS: Final = TURN_SECONDS + 60.0
 _PATIENT_SECONDS: Final = 3.0
 _TICK: Final = 0.2
-_LOOKED_SECONDS: Final = 30.0
-"""Longer than somebody who asks whether a supervisor runs holds its lock, on a busy machine."""
 _MOST_LOG_BYTES: Final = 8 << 20
 _TAIL_BYTES: Final = 1 << 14
 _MOST_PID: Final = 20
@@ -370,7 +368,7 @@ class _locked:  # noqa: N801  # reads as `with _locked(folder)`
                 f"rm {self._path}",
             ) from None
         os.fchmod(self._file.fileno(), self._mode)
-        if not taken(self._file, _LOOKED_SECONDS):
+        if not taken(self._file):
             self._file.close()
             raise _already(self._path.parent)
         with suppress(OSError):  # of whom was killed before: it says nothing of what runs now

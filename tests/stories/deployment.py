@@ -16,6 +16,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fedkd.deploy.superlink import says_healthy
 from tests.deploy.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -26,18 +27,9 @@ ON_LOOPBACK = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
 
 def is_healthy(port: int, trust: ssl.SSLContext | None = None) -> bool:
     """Whether a SuperLink answers on loopback, over TLS where there is somebody to `trust`."""
-    asked = (
-        http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
-        if trust is None
-        else http.client.HTTPSConnection("127.0.0.1", port, timeout=5.0, context=trust)
-    )
-    try:
-        asked.request("GET", "/health")
-        return asked.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        asked.close()
+    if trust is None:
+        return says_healthy(http.client.HTTPConnection("127.0.0.1", port, timeout=5.0))
+    return says_healthy(http.client.HTTPSConnection("127.0.0.1", port, timeout=5.0, context=trust))
 
 
 class Deployment:
